@@ -1,0 +1,38 @@
+"""What a model costs: parameters, and multiply-accumulates for one input."""
+
+import copy
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of parameters, trainable or not; one that several layers share counts once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def multiply_accumulates(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates of convolutions, linear layers and matrix products for a batch of one.
+
+    Counted from the operations that a forward pass runs in evaluation mode, on a copy without data: the
+    model, its training flags and its BatchNorm statistics stay as they are. Additions of biases,
+    normalization, activations and pooling count nothing.
+
+    Args:
+        model: Takes one float32 batch.
+        input_shape: Of one input, without the batch: (channels, height, width) for images.
+
+    Raises:
+        ValueError: If the shape holds a number below 1, or the model can't take such an input.
+    """
+    if any(size < 1 for size in input_shape):
+        raise ValueError(f"input_shape is {input_shape}; every size must be at least 1")
+    shadow = copy.deepcopy(model).to("meta").eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            shadow(torch.empty(1, *input_shape, device="meta"))
+    except RuntimeError as error:
+        raise ValueError(f"the model can't take an input of shape {input_shape}: {error}") from error
+    # The counter takes a multiply-accumulate for two operations.
+    return int(counter.get_total_flops()) // 2

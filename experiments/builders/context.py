@@ -1,0 +1,139 @@
+"""What a builder is given, and what it gives back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from compression.checkpoint import load_state_dict
+from compression.cost import multiply_accumulates, parameter_count
+from experiments.datasets.dataset import Dataset
+from experiments.models import build_model
+from experiments.recipe import Budget, Recipe
+from experiments.training import Epoch, Images, Progress, evaluate, seed_initialisation
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A finished run that another is made from."""
+
+    recipe: Recipe
+    weights: Path
+    measurements: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything that a builder may use.
+
+    Attributes:
+        recipe: What to make.
+        seed: Decides every random choice.
+        parents: The runs that it is made from, by role.
+        dataset: The data of the recipe's role; None for a recipe without data.
+        device: Where to compute.
+        progress: To be told of every epoch.
+        weights_file: A file of pre-trained weights, if one was given.
+    """
+
+    recipe: Recipe
+    seed: int
+    parents: Mapping[str, Parent]
+    dataset: Dataset | None
+    device: torch.device
+    progress: Progress
+    weights_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Built:
+    """A made model.
+
+    Attributes:
+        state: Its state dict.
+        measurements: Its numbers by name, without `bytes`, which the file tells.
+        history: The epochs of its training.
+        bits: Bits for each weight in its file.
+    """
+
+    state: Mapping[str, Tensor]
+    measurements: Mapping[str, float]
+    history: list[Epoch] = field(default_factory=list)
+    bits: int = 32
+
+
+Builder = Callable[[Context], Built]
+
+
+def settings(context: Context) -> dict[str, str | int | float | tuple[int, ...]]:
+    """The recipe's settings by name."""
+    return dict(context.recipe.settings)
+
+
+def budget(context: Context) -> Budget:
+    """The recipe's budget, which its operation needs."""
+    if context.recipe.budget is None:
+        raise ValueError(f"operation {context.recipe.operation!r}: the recipe has no budget")
+    return context.recipe.budget
+
+
+def dataset(context: Context) -> Dataset:
+    """The recipe's data, which its operation needs."""
+    if context.dataset is None:
+        raise ValueError(f"operation {context.recipe.operation!r}: the recipe has no data")
+    return context.dataset
+
+
+def splits(context: Context) -> tuple[Images, Images]:
+    """Training and validation images on the device."""
+    data = dataset(context)
+    return Images.of(data.training, context.device), Images.of(data.validation, context.device)
+
+
+def fresh_model(context: Context) -> nn.Module:
+    """The recipe's architecture, initialised from the run's seed."""
+    seed_initialisation(context.seed)
+    return build_model(context.recipe.architecture, len(dataset(context).classes)).to(context.device)
+
+
+def parent_model(context: Context, role: str) -> nn.Module:
+    """A parent, as it was trained."""
+    parent = context.parents[role]
+    model = build_model(parent.recipe.architecture, len(dataset(context).classes))
+    model.load_state_dict(load_state_dict(parent.weights))
+    return model.to(context.device)
+
+
+def cost(model: nn.Module, height: int, width: int) -> dict[str, float]:
+    """Parameters, and multiply-accumulates for one image."""
+    return {
+        "parameters": parameter_count(model),
+        "macs": multiply_accumulates(model, (3, height, width)),
+    }
+
+
+def trained(model: nn.Module, context: Context, history: list[Epoch]) -> Built:
+    """The result of a training: the last epoch's model; the best epoch's accuracy is kept beside the last one's."""
+    accuracies = {"accuracy": history[-1].accuracy, "best_accuracy": max(e.accuracy for e in history)}
+    return Built(state_on_cpu(model), {**cost(model, *image_size(context)), **accuracies}, history)
+
+
+def untrained(model: nn.Module, context: Context) -> Built:
+    """The result of an operation without training, measured in float32."""
+    _, validation = splits(context)
+    accuracy = evaluate(model, validation)
+    measurements = {**cost(model, *image_size(context)), "accuracy": accuracy, "best_accuracy": accuracy}
+    return Built(state_on_cpu(model), measurements)
+
+
+def image_size(context: Context) -> tuple[int, int]:
+    """Height and width of the images in pixels."""
+    _, height, width, _ = dataset(context).training.images.shape
+    return height, width
+
+
+def state_on_cpu(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict, contiguous and on the CPU, as files hold it."""
+    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}

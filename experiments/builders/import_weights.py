@@ -1,0 +1,60 @@
+"""ImageNet's weights of ResNet18, from a file or from torchvision; layers that a file lacks are left to who uses it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights, resnet18
+
+from compression.checkpoint import load_state_dict
+from experiments.builders.context import Built, Context, settings
+from experiments.file_hash import file_hash
+
+
+class WeightsError(ValueError):
+    """The weights cannot be used; the message names the file and the tensor."""
+
+
+def build(context: Context) -> Built:
+    """Needs the setting `sha256` of the file `context.weights_file`, or `torchvision`, the name of its weights."""
+    options = settings(context)
+    state = (
+        torchvision_weights(str(options["torchvision"]))
+        if "torchvision" in options
+        else weights_from_file(context.weights_file, str(options["sha256"]))
+    )
+    check_fits(state, resnet18())
+    return Built({name: value.contiguous() for name, value in state.items()}, {})
+
+
+def torchvision_weights(name: str) -> Mapping[str, Tensor]:
+    """Downloads (once; torch keeps it) and verifies one of torchvision's published ResNet18 weights."""
+    try:
+        state: Mapping[str, Tensor] = ResNet18_Weights[name].get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"torchvision's ResNet18 weights {name} cannot be downloaded ({error}); "
+            "give a safetensors file with --pretrained-weights"
+        ) from error
+    return state
+
+
+def weights_from_file(path: Path | None, expected_hash: str) -> Mapping[str, Tensor]:
+    """Reads a safetensors file whose hash must be the one in the recipe."""
+    if path is None:
+        raise WeightsError("the recipe needs a file of weights; give it with --pretrained-weights")
+    if (found := file_hash(path)) != expected_hash:
+        raise WeightsError(f"{path}: its SHA-256 is {found[:12]}..., the recipe's is {expected_hash[:12]}...")
+    return load_state_dict(path)
+
+
+def check_fits(state: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Raises WeightsError unless every tensor is one of the model's, of the same shape."""
+    own = model.state_dict()
+    if not state:
+        raise WeightsError("the file of weights holds no tensors")
+    for name, value in state.items():
+        if name not in own:
+            raise WeightsError(f"tensor {name!r} is none of ResNet18's")
+        if own[name].shape != value.shape:
+            raise WeightsError(f"tensor {name!r} has shape {list(value.shape)}, ResNet18's has {list(own[name].shape)}")

@@ -1,0 +1,12 @@
+"""Network slimming of the student with real fine-tuning: the optimizer is built on the pruned network."""
+
+from experiments.builders.context import Built, Context, budget, splits, trained
+from experiments.builders.slim import pruned_parent
+from experiments.training import cross_entropy, fit
+
+
+def build(context: Context) -> Built:
+    """Prunes the parent `original`, then trains it with cross-entropy for the recipe's budget."""
+    model = pruned_parent(context)
+    history = fit(model, *splits(context), budget(context), cross_entropy, context.seed, context.progress)
+    return trained(model, context, history)

@@ -1,0 +1,61 @@
+"""Data sets: made or decoded once into a checked file, and known by the hash of their content."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.code_fingerprint import code_fingerprint
+from experiments.datasets.dataset import DatasetError, load_dataset, save_dataset, stored_hash
+from experiments.datasets.fractal import FractalSpec, make_fractal_dataset
+from experiments.datasets.image_folder import prepare_image_folder
+
+Progress = Callable[[int, int], None]
+"""Told how many images are done, of how many."""
+
+
+@dataclass(frozen=True)
+class FolderSpec:
+    """A folder of images at a resolution in pixels; see `experiments.datasets.image_folder`."""
+
+    root: Path
+    resolution: int
+    skip_bad_images: bool = False
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A data set that is ready to be loaded.
+
+    Attributes:
+        path: Its file, for `experiments.datasets.dataset.load_dataset`.
+        content_hash: Of its images, labels and class names.
+        notes: What the user should know, such as images that were left out.
+    """
+
+    path: Path
+    content_hash: str
+    notes: tuple[str, ...] = ()
+
+
+def prepare(spec: FractalSpec | FolderSpec, cache: Path, progress: Progress | None = None) -> PreparedData:
+    """Makes or decodes a data set, unless the cache has it."""
+    if isinstance(spec, FractalSpec):
+        return _prepare_fractal(spec, cache)
+    report = prepare_image_folder(
+        spec.root, spec.resolution, cache, skip_bad_images=spec.skip_bad_images, progress=progress
+    )
+    notes = tuple(f"left out {skipped.name}: {skipped.reason}" for skipped in report.skipped)
+    return PreparedData(report.dataset_path, report.content_hash, notes)
+
+
+def _prepare_fractal(spec: FractalSpec, cache: Path) -> PreparedData:
+    code = code_fingerprint(["experiments.datasets.fractal"])
+    path = cache / f"fractal-{hashlib.sha256(repr((spec, code)).encode()).hexdigest()[:16]}.safetensors"
+    try:
+        return PreparedData(path, stored_hash(path))
+    except (DatasetError, FileNotFoundError):
+        cache.mkdir(parents=True, exist_ok=True)
+        save_dataset(make_fractal_dataset(spec), path)
+    load_dataset(path)
+    return PreparedData(path, stored_hash(path))

@@ -1,0 +1,54 @@
+"""What decides a run's bytes beside recipe, seed, code and data: the library, the device and the CPU's instructions.
+
+Told without importing torch.
+"""
+
+import platform
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+THREADS_PER_RUN = 1
+"""A constant: the number of threads changes sums, and one a run uses a machine best when several run side by side."""
+
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+_KERNEL_FLAGS = (
+    "avx",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "asimd",
+    "sve",
+    "bf16",
+)
+
+
+def numerics_environment(device: str) -> dict[str, object]:
+    """The part of a run's key that belongs to the machine; `device` is torch's name of it."""
+    return {
+        "torch": version("torch"),
+        "device": device,
+        "machine": platform.machine(),
+        "cpu": [flag for flag in _KERNEL_FLAGS if flag in _cpu_flags()],
+        "threads": THREADS_PER_RUN,
+        "deterministic": True,
+    }
+
+
+def bfloat16_is_fast(device: str) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware; elsewhere it is slower than float32."""
+    return device.startswith("cuda") or bool(_BFLOAT16_FLAGS & _cpu_flags())
+
+
+@lru_cache(maxsize=1)
+def _cpu_flags() -> frozenset[str]:
+    """The CPU's features as Linux names them; none where it does not tell."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return frozenset()
+    lines = (line for line in text.splitlines() if line.startswith(("flags", "Features")))
+    return frozenset(next(lines, "").partition(":")[2].split())

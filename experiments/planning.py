@@ -1,0 +1,123 @@
+"""From the models that claims need to the runs that make them: keys, order and estimated effort."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from experiments.catalog import Catalog, Run
+from experiments.code_fingerprint import code_fingerprint
+from experiments.recipe import Recipe
+
+_SECONDS_PER_EPOCH = {
+    "resnet18": 8.0,
+    "conv_student": 2.5,
+    "question4": 1.5,
+    "factorized": 1.5,
+    "student": 1.7,
+}
+"""Rough and relative: they order the work and tell the time left."""
+
+_OTHER_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run with its place in the graph.
+
+    Attributes:
+        run: What to make.
+        key: The hash of all that decides its bytes.
+        parents: Keys of the runs that it is made from, by role.
+        effort: Rough seconds that it takes alone.
+        remaining: Rough seconds of the longest path that starts with it.
+    """
+
+    run: Run
+    key: str
+    parents: Mapping[str, str]
+    effort: float
+    remaining: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be made for some recipes.
+
+    Attributes:
+        runs: By key, parents before children.
+        keys: Of each recipe that was asked for, one a seed; the same for all seeds where the run is shared.
+    """
+
+    runs: Mapping[str, PlannedRun]
+    keys: Mapping[str, tuple[str, ...]]
+
+
+def make_plan(
+    catalog: Catalog,
+    wanted: Mapping[str, Sequence[int]],
+    data_hashes: Mapping[str, str],
+    environment: Mapping[str, object],
+) -> Plan:
+    """Plans the runs of some recipes and all that they are made from.
+
+    Args:
+        catalog: All recipes.
+        wanted: The seeds of each recipe that is asked for.
+        data_hashes: Content hash of each role's data.
+        environment: What the machine adds to the keys.
+    """
+    ordered: dict[str, tuple[Run, dict[str, str]]] = {}
+
+    def visit(run: Run) -> str:
+        parents = {role: visit(parent) for role, parent in catalog.parent_runs(run).items()}
+        key = run_key(run, parents, data_hashes, environment)
+        ordered.setdefault(key, (run, parents))
+        return key
+
+    keys = {name: tuple(visit(catalog.run(name, seed)) for seed in seeds) for name, seeds in wanted.items()}
+    remaining = _longest_paths(ordered)
+    runs = {
+        key: PlannedRun(run, key, parents, effort(run.recipe), remaining[key])
+        for key, (run, parents) in ordered.items()
+    }
+    return Plan(runs, keys)
+
+
+def run_key(
+    run: Run,
+    parents: Mapping[str, str],
+    data_hashes: Mapping[str, str],
+    environment: Mapping[str, object],
+) -> str:
+    """Hashes everything that decides a run's bytes; see `experiments.store`."""
+    recipe = run.recipe
+    modules = [
+        f"experiments.builders.{recipe.operation}",
+        f"experiments.models.{recipe.architecture.family}",
+        "experiments.making",
+    ]
+    parts = {
+        "recipe": recipe.canonical(),
+        "parents": dict(parents),
+        "seed": run.seed,
+        "code": code_fingerprint(modules),
+        "data": data_hashes[recipe.data] if recipe.data else None,
+        "environment": dict(environment),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def effort(recipe: Recipe) -> float:
+    """Rough seconds to make a run."""
+    if recipe.budget is None:
+        return _OTHER_SECONDS
+    return recipe.budget.epochs * _SECONDS_PER_EPOCH.get(recipe.architecture.family, _OTHER_SECONDS)
+
+
+def _longest_paths(ordered: Mapping[str, tuple[Run, Mapping[str, str]]]) -> dict[str, float]:
+    below = dict.fromkeys(ordered, 0.0)
+    for key, (run, parents) in reversed(list(ordered.items())):
+        for parent in parents.values():
+            below[parent] = max(below[parent], effort(run.recipe) + below[key])
+    return {key: effort(run.recipe) + below[key] for key, (run, _) in ordered.items()}

@@ -1,0 +1,198 @@
+"""Profiles: data set, budgets and seeds, chosen by one option.
+
+Budgets and the fractal images' difficulty were set on seeds from 100 up, by absolute accuracy alone: teacher (a) near
+80 %, and each model near convergence.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from experiments.datasets.fractal import FractalSpec
+from experiments.datasets.preparation import FolderSpec
+from experiments.numerics import bfloat16_is_fast
+from experiments.recipe import Augmentation, Budget, Precision
+
+
+class ProfileError(ValueError):
+    """A profile cannot be used as asked; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Temperature, and the weight of the teacher's part in the loss; see `compression.distillation`."""
+
+    temperature: float
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """A budget for each kind of training; `slim` counts passes that only estimate BN statistics."""
+
+    pretrain: Budget
+    teacher: Budget
+    fine_tune: Budget
+    student: Budget
+    conv_student: Budget
+    question4: Budget
+    factorize: Budget
+    slim: Budget
+    slim_fine_tune: Budget
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What the claims are judged on.
+
+    Attributes:
+        name: Of the option, and of the records in `expected_results.json`.
+        data: Whose numbers these are; a claim on a number published for other data is not applicable.
+        target: The images that models are trained and measured on.
+        source: The images that the backbone is pre-trained on; None where ImageNet's weights are used.
+        seeds: Each is one repetition of everything.
+        budgets: Of all trainings.
+        distillation: Of all students.
+    """
+
+    name: str
+    data: str
+    target: FractalSpec | FolderSpec
+    source: FractalSpec | None
+    seeds: tuple[int, ...]
+    budgets: Budgets
+    distillation: Distillation
+
+
+@dataclass(frozen=True)
+class ProfileRequest:
+    """What a profile is made from: options of the command line."""
+
+    device: str = "cpu"
+    data_root: Path | None = None
+    skip_bad_images: bool = False
+
+
+def make_profile(name: str, request: ProfileRequest) -> Profile:
+    """Makes the profile of a name.
+
+    Raises:
+        ProfileError: There is none of this name, or it needs an option that is missing.
+    """
+    if name not in PROFILES:
+        raise ProfileError(f"--profile {name}: there is none of this name; choose from {', '.join(PROFILES)}")
+    return PROFILES[name](request)
+
+
+_VIEWS = Augmentation(shift=0.06, rotation=15.0, flip=True, views=12)
+
+
+def _default(request: ProfileRequest) -> Profile:
+    """Fractal images of 32 px, five seeds."""
+    half: Precision = "bfloat16" if bfloat16_is_fast(request.device) else "float32"
+    teacher = Budget(14, 64, "sgd", 0.05, 5e-4, "cosine", half, _VIEWS)
+    student = Budget(20, 64, "sgd", 0.1, 5e-4, "cosine", "float32", _VIEWS)
+    conv_student = replace(student, learning_rate=0.05, precision=half)
+    budgets = Budgets(
+        pretrain=replace(teacher, epochs=10),
+        teacher=teacher,
+        fine_tune=replace(teacher, epochs=8, learning_rate=0.02),
+        student=student,
+        conv_student=conv_student,
+        question4=conv_student,
+        factorize=replace(conv_student, epochs=8, learning_rate=0.02),
+        slim=replace(student, epochs=2),
+        slim_fine_tune=replace(student, epochs=4, learning_rate=0.02),
+    )
+    target = FractalSpec(0, 11, 273, 182, 32, jitter=0.40, noise=0.17)
+    source = replace(target, first_class=1000, classes=60, training_per_class=100, validation_per_class=10)
+    return Profile("default", "fractal", target, source, tuple(range(5)), budgets, Distillation(4.0, 0.9))
+
+
+def _shorter(profile: Profile, name: str, epochs: int, seeds: tuple[int, ...]) -> Profile:
+    def shorter(budget: Budget) -> Budget:
+        return replace(budget, epochs=min(budget.epochs, epochs))
+
+    budgets = Budgets(**{field: shorter(budget) for field, budget in vars(profile.budgets).items()})
+    return replace(profile, name=name, seeds=seeds, budgets=budgets)
+
+
+def _fewer_images(profile: Profile, per_class: int, resolution: int) -> Profile:
+    def fewer(spec: FractalSpec) -> FractalSpec:
+        return replace(
+            spec,
+            training_per_class=per_class,
+            validation_per_class=per_class,
+            resolution=resolution,
+        )
+
+    if not isinstance(profile.target, FractalSpec) or profile.source is None:
+        raise TypeError("only fractal images can be made fewer")
+    return replace(profile, target=fewer(profile.target), source=replace(fewer(profile.source), classes=11))
+
+
+def _quick(request: ProfileRequest) -> Profile:
+    """The default's images, fewer and hardly trained on, one seed: shows that everything works, decides nothing."""
+    return _fewer_images(_shorter(_default(request), "quick", epochs=2, seeds=(0,)), per_class=60, resolution=32)
+
+
+def _tiny(request: ProfileRequest) -> Profile:
+    """The smallest that runs every operation, two seeds: for the suite's own end-to-end test."""
+    return _fewer_images(_shorter(_default(request), "tiny", epochs=1, seeds=(0, 1)), per_class=12, resolution=16)
+
+
+def _images(request: ProfileRequest) -> Profile:
+    """A folder of real images at 64 px, three seeds; ImageNet's weights for the fine-tuned teacher."""
+    base = _default(request)
+    return replace(
+        base,
+        name="images",
+        data="image-folder",
+        target=_folder(request, "images", 64),
+        source=None,
+        seeds=(0, 1, 2),
+    )
+
+
+def _food11(request: ProfileRequest) -> Profile:
+    """The report's own protocol on Food-11: 256 px, SGD at a constant rate; for a GPU and patience."""
+    base = _default(request)
+    augmentation = Augmentation(shift=0.06, rotation=15.0, flip=True, views=0)
+    report = Budget(300, 32, "sgd", 1e-2, 0.0, "constant", "float32", augmentation)
+    budgets = Budgets(
+        pretrain=report,
+        teacher=report,
+        fine_tune=replace(report, epochs=100, learning_rate=1e-3),
+        student=report,
+        conv_student=report,
+        question4=report,
+        factorize=replace(report, epochs=50),
+        slim=replace(report, epochs=5),
+        slim_fine_tune=replace(report, epochs=5, optimizer="adamw", learning_rate=1e-3),
+    )
+    return replace(
+        base,
+        name="food11",
+        data="food-11",
+        target=_folder(request, "food11", 256),
+        source=None,
+        seeds=(0, 1, 2),
+        budgets=budgets,
+        distillation=Distillation(temperature=20.0, alpha=0.5),
+    )
+
+
+def _folder(request: ProfileRequest, name: str, resolution: int) -> FolderSpec:
+    if request.data_root is None:
+        raise ProfileError(f"--profile {name}: needs --data-root, the folder that holds training/ and validation/")
+    return FolderSpec(request.data_root, resolution, request.skip_bad_images)
+
+
+PROFILES: Mapping[str, Callable[[ProfileRequest], Profile]] = {
+    "default": _default,
+    "quick": _quick,
+    "tiny": _tiny,
+    "images": _images,
+    "food11": _food11,
+}
+"""Every profile by name."""

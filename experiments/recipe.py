@@ -1,0 +1,100 @@
+"""What a recipe is: a frozen description of a model and of how it is made from data and other models.
+
+A recipe says *what*; `experiments.builders.<operation>` knows *how*. The report's own are in `experiments.recipes`.
+Plain Python: nothing here needs torch.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal["float32", "bfloat16"]
+Value = str | int | float | tuple[int, ...]
+Settings = tuple[tuple[str, Value], ...]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model of `experiments.models.<family>`, whose `build` takes the options and the number of classes."""
+
+    family: str
+    options: Settings = ()
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of a training image; see `experiments.augmentation`.
+
+    Attributes:
+        shift: Largest shift in either direction, as a share of the image's side.
+        rotation: Largest rotation in either direction, in degrees.
+        flip: Whether half of the images are mirrored left to right.
+        views: How many augmented views of each image training cycles through, one an epoch. A finite number
+            lets a frozen teacher's answer to each view be computed once; 0 draws new views for ever.
+    """
+
+    shift: float
+    rotation: float
+    flip: bool
+    views: int
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long and how a model is trained.
+
+    Attributes:
+        epochs: Passes over the training split.
+        batch_size: Images in a step; a last, smaller batch is left out.
+        optimizer: `sgd` has Nesterov momentum 0.9; `adamw` torch's defaults.
+        learning_rate: The schedule's peak.
+        weight_decay: Of all parameters.
+        schedule: `constant`, or `cosine` to zero after a linear warm-up over the first tenth of the steps.
+        precision: Of the forward and backward pass; weights and the optimizer's state stay float32.
+        augmentation: Of the training images.
+    """
+
+    epochs: int
+    batch_size: int
+    optimizer: Literal["sgd", "adamw"]
+    learning_rate: float
+    weight_decay: float
+    schedule: Literal["constant", "cosine"]
+    precision: Precision
+    augmentation: Augmentation
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model: an operation on an architecture, a data set and parent models.
+
+    Attributes:
+        operation: Name of the builder module.
+        architecture: The model that comes out.
+        data: Role of the data set that it is trained and measured on (`target` or `source`), if any.
+        budget: Of its training, if it is trained.
+        settings: What else the builder needs.
+        parents: Role and recipe of each model that this one is made from (`teacher`, `initial`, `original`).
+        shared: Whether one run, with seed 0, serves all seeds.
+    """
+
+    operation: str
+    architecture: Architecture
+    data: str | None = None
+    budget: Budget | None = None
+    settings: Settings = ()
+    parents: tuple[tuple[str, "Recipe"], ...] = ()
+    shared: bool = False
+
+    def canonical(self) -> dict[str, object]:
+        """Everything that decides the run's bytes, parents apart, as JSON values."""
+        description = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "parents"}
+        return {name: _plain(value) for name, value in description.items()}
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value

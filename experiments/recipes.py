@@ -1,0 +1,172 @@
+"""The recipes of the report's models, by the names that claims use."""
+
+from pathlib import Path
+
+from experiments.catalog import Catalog
+from experiments.file_hash import file_hash
+from experiments.models.student_widths import pruned_widths
+from experiments.profiles import Profile, ProfileError
+from experiments.recipe import Architecture, Recipe, Settings
+
+RATES = (0.95, 0.9)
+"""Question 3's width multipliers for one step."""
+
+STEPS = range(1, 6)
+"""Question 3's steps; each prunes the model of the one before."""
+
+REPORT_CLASSES = 11
+"""Of Food-11; the report's parameter counts hold for it."""
+
+QUESTION4_PARAMETERS = 250_000
+"""One megabyte of float32."""
+
+SMALL_PARAMETERS = QUESTION4_PARAMETERS // 2
+"""What question 4's ordinary CNN is factorized to."""
+
+
+def report_recipes(profile: Profile, pretrained_weights: Path | None = None) -> Catalog:
+    """All recipes of the report under a profile.
+
+    Args:
+        profile: Gives data and budgets.
+        pretrained_weights: A safetensors file of ImageNet's ResNet18 weights, for profiles of real images; without
+            one, torchvision's are downloaded.
+
+    Raises:
+        ProfileError: The file of weights does not exist.
+    """
+    recipes = _untrained(profile.target.resolution)
+    recipes |= _teachers_and_students(profile, pretrained_weights)
+    recipes |= _quantized(recipes)
+    recipes |= _pruned(profile, recipes["student-distilled-finetuned"])
+    recipes |= _question4(profile)
+    return Catalog(recipes)
+
+
+def _untrained(resolution: int) -> dict[str, Recipe]:
+    """Architectures whose size the report tells, built for its 11 classes."""
+    architectures = {
+        "resnet18": Architecture("resnet18"),
+        "student": Architecture("student"),
+        "conv-student-a": Architecture("conv_student", (("extra", "hidden"),)),
+        "conv-student-b": Architecture("conv_student", (("extra", "pointwise"),)),
+        "conv-twin": Architecture("conv_student", (("extra", "none"),)),
+        "question4-ordinary": _question4_architecture("ordinary"),
+        "question4-depthwise": _question4_architecture("depthwise"),
+        "question4-group": _question4_architecture("group"),
+    }
+    for rate in RATES:
+        architectures |= {f"student-{rate}-{step}": _pruned_student(rate, step) for step in STEPS}
+    size: Settings = (("classes", REPORT_CLASSES), ("resolution", resolution))
+    return {
+        name: Recipe("initialize", architecture, settings=size, shared=True)
+        for name, architecture in architectures.items()
+    }
+
+
+def _teachers_and_students(profile: Profile, pretrained_weights: Path | None) -> dict[str, Recipe]:
+    budgets = profile.budgets
+    teacher, student = Architecture("resnet18"), Architecture("student")
+    backbone = _backbone(profile, pretrained_weights)
+    scratch = Recipe("train", teacher, "target", budgets.teacher)
+    finetuned = Recipe("train", teacher, "target", budgets.fine_tune, parents=(("initial", backbone),))
+    distillation: Settings = tuple(vars(profile.distillation).items())
+
+    def distilled(source: Recipe) -> Recipe:
+        return Recipe("distill", student, "target", budgets.student, distillation, (("teacher", source),))
+
+    return {
+        "backbone": backbone,
+        "teacher-scratch": scratch,
+        "teacher-finetuned": finetuned,
+        "student-scratch": Recipe("train", student, "target", budgets.student),
+        "student-distilled-scratch": distilled(scratch),
+        "student-distilled-finetuned": distilled(finetuned),
+        "conv-student-distilled": Recipe(
+            "distill",
+            Architecture("conv_student", (("extra", "hidden"),)),
+            "target",
+            budgets.conv_student,
+            distillation,
+            (("teacher", finetuned),),
+        ),
+    }
+
+
+def _backbone(profile: Profile, pretrained_weights: Path | None) -> Recipe:
+    """What the fine-tuned teacher starts from: one run for all seeds, as ImageNet's is."""
+    architecture = Architecture("resnet18")
+    if profile.source is not None:
+        return Recipe("train", architecture, "source", profile.budgets.pretrain, shared=True)
+    if pretrained_weights is None:
+        settings: Settings = (("torchvision", "IMAGENET1K_V1"),)
+    elif pretrained_weights.is_file():
+        settings = (("sha256", file_hash(pretrained_weights)),)
+    else:
+        raise ProfileError(f"--pretrained-weights {pretrained_weights}: there is no such file")
+    return Recipe("import_weights", architecture, settings=settings, shared=True)
+
+
+def _quantized(recipes: dict[str, Recipe]) -> dict[str, Recipe]:
+    originals = {"teacher-finetuned": (8,), "student-distilled-finetuned": (16, 8)}
+    return {
+        f"{name}-{bits}bit": Recipe(
+            "quantize",
+            recipes[name].architecture,
+            "target",
+            settings=(("bits", bits),),
+            parents=(("original", recipes[name]),),
+        )
+        for name, all_bits in originals.items()
+        for bits in all_bits
+    }
+
+
+def _pruned(profile: Profile, start: Recipe) -> dict[str, Recipe]:
+    """Question 3's steps under both protocols: BN re-estimation alone (`bn`), and real fine-tuning (`tuned`)."""
+    protocols = {
+        "bn": ("slim", profile.budgets.slim),
+        "tuned": ("slim_finetune", profile.budgets.slim_fine_tune),
+    }
+    recipes = {}
+    for rate in RATES:
+        for protocol, (operation, budget) in protocols.items():
+            original = start
+            for step in STEPS:
+                architecture = _pruned_student(rate, step)
+                original = Recipe(operation, architecture, "target", budget, (), (("original", original),))
+                recipes[f"pruned-{rate}-{step}-{protocol}"] = original
+    return recipes
+
+
+def _pruned_student(rate: float, step: int) -> Architecture:
+    return Architecture("student", (("widths", pruned_widths(rate, step)),))
+
+
+def _question4(profile: Profile) -> dict[str, Recipe]:
+    budgets = profile.budgets
+    ordinary = Recipe("train", _question4_architecture("ordinary"), "target", budgets.question4)
+    factorized = Architecture(
+        "factorized",
+        (("parameters", SMALL_PARAMETERS), ("original_parameters", QUESTION4_PARAMETERS)),
+    )
+    return {
+        "cnn-ordinary": ordinary,
+        "cnn-depthwise": Recipe("train", _question4_architecture("depthwise"), "target", budgets.question4),
+        "cnn-group": Recipe("train", _question4_architecture("group"), "target", budgets.question4),
+        "cnn-ordinary-small": Recipe(
+            "train", _question4_architecture("ordinary", SMALL_PARAMETERS), "target", budgets.question4
+        ),
+        "cnn-ordinary-factorized": Recipe(
+            "factorize", factorized, "target", budgets.factorize, (), (("original", ordinary),)
+        ),
+    }
+
+
+def _question4_architecture(kind: str, parameters: int = QUESTION4_PARAMETERS) -> Architecture:
+    return Architecture("question4", (("kind", kind), ("parameters", parameters)))
+
+
+def pruning_curve(rate: float, protocol: str) -> list[str]:
+    """The names of a curve of question 3, from the start to the last step."""
+    return ["student-distilled-finetuned", *(f"pruned-{rate}-{step}-{protocol}" for step in STEPS)]

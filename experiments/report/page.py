@@ -1,0 +1,163 @@
+"""The findings as one HTML file that needs nothing else: no script, no network, no other file."""
+
+import base64
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.claims import Claim, part_names
+from experiments.judging import Finding
+from experiments.report import text
+from experiments.report.conditions import Conditions
+from experiments.report.files import write_file
+from experiments.report.measured_models import SHORT_KEY, measure_names, seed
+from experiments.report.plots import PLOTS
+from experiments.store import StoredRun
+from experiments.verdicts import Verdict
+
+PAGE = "report.html"
+
+TITLES = {
+    1: "Two methods, one large model",
+    2: "Knowledge distillation",
+    3: "Network pruning",
+    4: "Low-rank approximation and architecture",
+}
+"""What each question is about."""
+
+_VERDICTS = [*(verdict.value for verdict in Verdict), text.NOT_JUDGED]
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run as a row: its measurements in the order of the card's measures, empty where it lacks one."""
+
+    model: str
+    seed: int
+    measurements: Sequence[str]
+    key: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """A claim as it is shown."""
+
+    claim: Claim
+    verdict: str
+    measured: str
+    expected: str
+    explanation: str
+    recorded: str
+    parts: Sequence[tuple[str, str]]
+    measures: Sequence[str]
+    runs: Sequence[RunRow]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A plot as an image inside the page."""
+
+    name: str
+    caption: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A question: its claims, its plots, and how many claims have each of the page's verdicts."""
+
+    question: int
+    title: str
+    cards: Sequence[Card]
+    pictures: Sequence[Picture]
+    counts: Sequence[int]
+
+
+def write_page(findings: Mapping[str, Finding], conditions: Conditions, plots: Sequence[Path], folder: Path) -> Path:
+    """Writes `report.html`.
+
+    Args:
+        findings: The claims.
+        conditions: What they were judged under.
+        plots: Files that `write_plots` has written; the SVG files among them go into the page.
+        folder: Where the page goes.
+
+    Raises:
+        ResultsError: The folder cannot be written to.
+    """
+    return write_file(folder / PAGE, render_page(findings, conditions, plots).encode())
+
+
+def render_page(findings: Mapping[str, Finding], conditions: Conditions, plots: Sequence[Path]) -> str:
+    """The page's HTML."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("experiments.report", "templates")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("report.html.jinja").render(
+        conditions=conditions,
+        summary=text.summary(findings, conditions.profile),
+        verdicts=_VERDICTS,
+        sections=_sections(findings, conditions.profile, plots),
+        pictures=_pictures(plots, None),
+    )
+
+
+def _sections(findings: Mapping[str, Finding], profile: str, plots: Sequence[Path]) -> list[Section]:
+    sections = []
+    for question in sorted({finding.claim.question for finding in findings.values()}):
+        cards = [_card(finding, profile) for finding in findings.values() if finding.claim.question == question]
+        counted = Counter(card.verdict for card in cards)
+        counts = [counted[verdict] for verdict in _VERDICTS]
+        sections.append(Section(question, TITLES[question], cards, _pictures(plots, question), counts))
+    return sections
+
+
+def _card(finding: Finding, profile: str) -> Card:
+    measures = measure_names([run for runs in finding.runs.values() for run in runs])
+    return Card(
+        claim=finding.claim,
+        verdict=text.verdict_text(finding),
+        measured=text.measured(finding),
+        expected=text.expected(finding),
+        explanation=text.explanation(finding),
+        recorded=text.recorded_text(finding, profile),
+        parts=_parts(finding),
+        measures=measures,
+        runs=[_run_row(model, run, measures) for model, runs in finding.runs.items() for run in runs],
+    )
+
+
+def _parts(finding: Finding) -> list[tuple[str, str]]:
+    """Each part's name and estimate, where there are several."""
+    if finding.judgement is None or len(finding.judgement.estimates) == 1:
+        return []
+    texts = [text.estimate_text(finding.claim, part) for part in finding.judgement.estimates]
+    return list(zip(part_names(finding.claim), texts, strict=True))
+
+
+def _run_row(model: str, run: StoredRun, measures: Sequence[str]) -> RunRow:
+    values = [_measurement(run.measurements[name]) if name in run.measurements else "" for name in measures]
+    return RunRow(model, seed(run), values, run.key[:SHORT_KEY], str(run.folder))
+
+
+def _measurement(value: float) -> str:
+    """Counts whole, all else to three decimals."""
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 1000 else f"{value:,.3f}"
+
+
+def _pictures(plots: Sequence[Path], question: int | None) -> list[Picture]:
+    files = {path.stem: path for path in plots if path.suffix == ".svg"}
+    return [
+        Picture(plot.name, plot.caption, _data_url(files[plot.name]))
+        for plot in PLOTS
+        if plot.question == question and plot.name in files
+    ]
+
+
+def _data_url(path: Path) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"

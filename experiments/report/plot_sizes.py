@@ -1,0 +1,160 @@
+"""Accuracy over the size of the weights file, of all models side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from experiments.recipes import RATES, pruning_curve
+from experiments.report import plot_style as style
+from experiments.report.accuracies import MeasuredModel
+from experiments.report.label_placement import Box, place_labels
+from experiments.report.plot_pruning import PROTOCOLS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models that share a colour and a marker."""
+
+    name: str
+    color: str
+    marker: str
+
+
+TEACHER = Family("teacher", style.BLUE, "s")
+STUDENT = Family("student", style.VERMILION, "o")
+CONV_STUDENT = Family("convolutional student", style.ORANGE, "D")
+PRUNED = Family("pruned student", style.SKY, "v")
+QUANTIZED = Family("quantized", style.GREEN, "P")
+QUESTION4 = Family("question 4", style.PURPLE, "^")
+
+_MARKER_POINTS = 7.0
+_LABEL_POINTS = 8.5
+_BESIDE_POINTS = 9.0
+"""A label no farther than this from its point needs no line to it."""
+
+
+def family(model: str) -> Family:
+    """The family of a model of `experiments.recipes`, by its name."""
+    if model.endswith("bit"):
+        return QUANTIZED
+    prefixes = {"pruned": PRUNED, "cnn": QUESTION4, "conv-student": CONV_STUDENT, "student": STUDENT}
+    return next((kind for prefix, kind in prefixes.items() if model.startswith(prefix)), TEACHER)
+
+
+def draw_sizes(models: Mapping[str, MeasuredModel], subtitle: str) -> Figure | None:
+    """A point for each model, labelled where there is room; a line joins the steps of a pruning."""
+    from matplotlib.ticker import LogLocator
+
+    if not models:
+        return None
+    figure, axes = style.new_figure("Accuracy over size", subtitle, (10, 6.6))
+    for kind in dict.fromkeys(map(family, models)):
+        _draw_family(axes, kind, [model for model in models.values() if family(model.name) == kind])
+    curves = _pruning_curves(models)
+    for curve in curves:
+        sizes, accuracies = [model.size for model in curve], [model.estimate.mean for model in curve]
+        axes.plot(sizes, accuracies, color=PRUNED.color, linewidth=0.9, zorder=1)
+    axes.set_xscale("log", subs=range(2, 10))
+    axes.margins(x=0.18, y=0.08)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(lambda value, _: bytes_text(value))
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    axes.set_xlabel("weights file (logarithmic)", fontsize=11)
+    axes.set_ylabel(style.ACCURACY_LABEL, fontsize=11)
+    figure.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=10)
+    _label(figure, axes, models, {curve[-1].name for curve in curves})
+    return figure
+
+
+def bytes_text(size: float) -> str:
+    """Bytes as "300 kB" or "1.2 MB", of 1,000 and 1,000,000 bytes."""
+    return f"{size / 1e6:.3g} MB" if size >= 999_500 else f"{size / 1e3:.3g} kB"
+
+
+def _draw_family(axes: Axes, kind: Family, models: Sequence[MeasuredModel]) -> None:
+    lower, upper = zip(*(model.errors for model in models), strict=True)
+    axes.errorbar(
+        [model.size for model in models],
+        [model.estimate.mean for model in models],
+        yerr=([end for (end,) in lower], [end for (end,) in upper]),
+        label=kind.name,
+        fmt=kind.marker,
+        color=kind.color,
+        markersize=_MARKER_POINTS,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        elinewidth=1,
+    )
+
+
+def _pruning_curves(models: Mapping[str, MeasuredModel]) -> list[list[MeasuredModel]]:
+    """The curves of question 3, as far as they were measured."""
+    names = [pruning_curve(rate, protocol) for rate in RATES for protocol in PROTOCOLS]
+    curves = [[models[name] for name in curve if name in models] for curve in names]
+    return [curve for curve in curves if len(curve) > 1]
+
+
+def _label(figure: Figure, axes: Axes, models: Mapping[str, MeasuredModel], ends: Collection[str]) -> None:
+    """Labels the models, of the pruned ones only the `ends` of curves; needs the axes' limits to be final."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    pixels = figure.dpi / 72
+    radius = _MARKER_POINTS / 2 * pixels
+    anchors = _pixel_positions(axes, models)
+    markers = [Box(x - radius, y - radius, x + radius, y + radius) for x, y in anchors.values()]
+    labels = {
+        name: _annotation(axes, models[name])
+        for name in sorted(models, key=lambda name: -models[name].estimate.mean)
+        if family(name) != PRUNED or name in ends
+    }
+    where = [anchors[name] for name in labels]
+    places = place_labels(where, [_size(label) for label in labels.values()], markers, _frame(axes), radius)
+    for label, (x, y), place in zip(labels.values(), where, places, strict=True):
+        if place is None:
+            label.remove()
+        else:
+            label.set_position(((place.left - x) / pixels, (place.bottom - y) / pixels))
+            end = place.nearest((x, y))
+            _lead(axes, label, ((end[0] - x) / pixels, (end[1] - y) / pixels))
+
+
+def _pixel_positions(axes: Axes, models: Mapping[str, MeasuredModel]) -> dict[str, tuple[float, float]]:
+    points = axes.transData.transform([(model.size, model.estimate.mean) for model in models.values()])
+    return {name: (float(x), float(y)) for name, (x, y) in zip(models, points, strict=True)}
+
+
+def _annotation(axes: Axes, model: MeasuredModel) -> Annotation:
+    return axes.annotate(
+        model.name,
+        (model.size, model.estimate.mean),
+        xytext=(0, 0),
+        textcoords="offset points",
+        verticalalignment="bottom",
+        fontsize=_LABEL_POINTS,
+        color="#222222",
+    )
+
+
+def _lead(axes: Axes, label: Annotation, end: tuple[float, float]) -> None:
+    """A line from the label's point to `end`, given in points from it, unless it is beside."""
+    if math.hypot(*end) > _BESIDE_POINTS:
+        line = {"arrowstyle": "-", "color": style.GREY, "linewidth": 0.7, "shrinkA": 0, "shrinkB": _MARKER_POINTS / 2}
+        axes.annotate("", label.xy, xytext=end, textcoords="offset points", arrowprops=line)
+
+
+def _size(label: Annotation) -> tuple[float, float]:
+    extent = label.get_window_extent()
+    return extent.width, extent.height
+
+
+def _frame(axes: Axes) -> Box:
+    extent = axes.get_window_extent()
+    return Box(extent.x0, extent.y0, extent.x1, extent.y1)

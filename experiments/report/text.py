@@ -1,0 +1,161 @@
+"""Findings in short plain text: numbers with their intervals, and one sentence on what became of a claim."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+
+from experiments.claims import (
+    AccuracyClaim,
+    Claim,
+    ComparisonClaim,
+    CurveClaim,
+    ParametersClaim,
+    SizeClaim,
+    describe,
+    needs,
+    part_names,
+    region,
+)
+from experiments.judging import Finding
+from experiments.report.decisive import decisive_part
+from experiments.verdicts import MOST_SEEDS, Estimate, Judgement, Verdict
+
+NOT_JUDGED = "not judged"
+"""In place of the verdict of a claim whose runs are not all there."""
+
+NOT_MEASURED = "not measured"
+
+_MORE_DIGITS = 4
+"""By so many a number may be lengthened to show on which side of an edge it lies."""
+
+
+def number_text(claim: Claim, value: float) -> str:
+    """A number as its claim counts: points and percent to two decimals, ratios to three digits, counts whole.
+
+    It is given more decimals where these few would put it on an edge of the claim's region or across it: 0.502
+    points are not shown as 0.50 where 0.5 are allowed.
+    """
+    edges = (region(claim).lower, region(claim).upper)
+    text = ""
+    for decimals in range(least := _decimals(claim, value), least + _MORE_DIGITS + 1):
+        text = f"{value:z,.{decimals}f}"
+        if all(_side(float(text.replace(",", "")), edge) == _side(value, edge) for edge in edges):
+            break
+    return text
+
+
+def _decimals(claim: Claim, value: float) -> int:
+    match claim:
+        case ParametersClaim():
+            return 0
+        case SizeClaim():
+            return max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+        case AccuracyClaim(measure="size_error_correlation"):
+            return 3
+        case _:
+            return 2
+
+
+def _side(value: float, edge: float) -> int:
+    return (value > edge) - (value < edge)
+
+
+def unit(claim: Claim) -> str:
+    """What follows a number of the claim's, as in `describe`: percent and counts go without."""
+    match claim:
+        case ComparisonClaim() | CurveClaim():
+            return " points"
+        case SizeClaim():
+            return " times"
+        case _:
+            return ""
+
+
+def estimate_text(claim: Claim, part: Estimate) -> str:
+    """One part with its 90 % interval: "84.31 [83.90, 84.72]", "84.31 (1 seed)", or "256,779" where it is exact."""
+    mean, lower, upper = (
+        number_text(claim, value) if math.isfinite(value) else "" for value in (part.mean, part.lower, part.upper)
+    )
+    if not needs(claim).every_seed:
+        return f"{mean if lower == upper else f'{lower} to {upper}'}{unit(claim)}"
+    if part.n == 1:
+        return f"{mean}{unit(claim)} (1 seed)"
+    return f"{mean} [{lower}, {upper}]{unit(claim)}"
+
+
+def measured(finding: Finding) -> str:
+    """What was measured; of a claim of several parts the decisive one, with its name."""
+    if finding.judgement is None:
+        return NOT_MEASURED
+    claim, judgement = finding.claim, finding.judgement
+    texts = [estimate_text(claim, part) for part in judgement.estimates]
+    if len(texts) == 1:
+        return texts[0]
+    if len(set(texts)) == 1:
+        return f"{texts[0]} (each of {len(texts)})"
+    decisive = decisive_part(judgement, region(claim))
+    return f"{texts[decisive]}, {part_names(claim)[decisive]} (worst of {len(texts)})"
+
+
+def expected(finding: Finding) -> str:
+    """What the report says of each part, as a number or a bound."""
+    return describe(finding.claim)
+
+
+def explanation(finding: Finding) -> str:
+    """One sentence for whoever asks why: measured, expected, and what follows."""
+    judgement = finding.judgement
+    if judgement is None:
+        return finding.reason or NOT_JUDGED
+    seeds = judgement.estimates[0].n
+    over = f"over {seeds} seeds " if needs(finding.claim).every_seed and seeds > 1 else ""
+    conclusion = _conclusion(finding.claim, judgement)
+    return f"measured {over}{measured(finding)}; expected {expected(finding)}; {conclusion}"
+
+
+def _conclusion(claim: Claim, judgement: Judgement) -> str:
+    match judgement.verdict:
+        case Verdict.REFUTED if needs(claim).every_seed:
+            return f"refuted, {p_text(judgement.p_refuted)}"
+        case Verdict.INCONCLUSIVE:
+            p_value = judgement.p_refuted
+            doubt = f" ({p_text(p_value)} of a refutation)" if p_value < 1 else ""
+            return f"inconclusive{doubt}, {_what_would_decide(judgement)}"
+        case verdict:
+            return verdict.value
+
+
+def _what_would_decide(judgement: Judgement) -> str:
+    if judgement.seeds_needed is not None:
+        return f"{judgement.seeds_needed:,} seeds would decide it"
+    if any(part.n == 1 for part in judgement.estimates):
+        return "since one seed does not tell how much seeds differ"
+    return f"more than {MOST_SEEDS:,} seeds would be needed"
+
+
+def p_text(p_value: float) -> str:
+    """A p value to two digits."""
+    return "p < 0.0001" if p_value < 0.0001 else f"p = {p_value:.2g}"
+
+
+def verdict_text(finding: Finding) -> str:
+    """The verdict in words."""
+    return NOT_JUDGED if finding.verdict is None else finding.verdict.value
+
+
+def recorded_text(finding: Finding, profile: str) -> str:
+    """The verdict that was recorded for the profile; empty if none was."""
+    recorded = finding.claim.recorded.get(profile)
+    return "" if recorded is None else recorded.verdict.value
+
+
+def summary(findings: Mapping[str, Finding], profile: str) -> str:
+    """How many claims have which verdict, as "39 reproduced, 4 refuted (3 as recorded), 7 inconclusive"."""
+    counts = Counter(map(verdict_text, findings.values()))
+    as_recorded = sum(
+        verdict_text(finding) == recorded_text(finding, profile) == Verdict.REFUTED for finding in findings.values()
+    )
+    notes = {Verdict.REFUTED.value: f" ({as_recorded} as recorded)"}
+    order = [*(verdict.value for verdict in Verdict), NOT_JUDGED]
+    texts = [f"{counts[name]} {name}{notes.get(name, '')}" for name in order if counts[name]]
+    return ", ".join(texts) or "no claims"

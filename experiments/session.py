@@ -1,0 +1,73 @@
+"""The claims of one pytest session: which are selected, their runs, and what was found."""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments.building import WorkersError, build_missing, default_jobs
+from experiments.claims import (
+    Claim,
+    ClaimsError,
+    applies,
+    check_models,
+    load_claims,
+    record,
+    save_claims,
+    with_recorded,
+)
+from experiments.datasets.dataset import DatasetError
+from experiments.judging import Finding, judge_claims, wanted
+from experiments.profiles import ProfileError
+from experiments.store import StoreError
+from experiments.suite import Suite, SuiteOptions
+
+SUITE_ERRORS = (ClaimsError, DatasetError, ProfileError, StoreError, WorkersError)
+"""What is wrong with a user's files or options; the message tells it whole, and no traceback is needed."""
+
+
+class ClaimSession:
+    """Claims, suite and findings, each made when it is first asked for.
+
+    Attributes:
+        path: The file of claims.
+        options: What the user chose.
+        tested: Ids of the claims that a test was made for.
+    """
+
+    def __init__(self, path: Path, options: SuiteOptions) -> None:
+        self.path = path
+        self.options = options
+        self.tested: set[str] = set()
+
+    @cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        """All claims of the file."""
+        return load_claims(self.path).claims
+
+    @cached_property
+    def suite(self) -> Suite:
+        """Profile, recipes, data and store; every model of a claim is known to have a recipe."""
+        suite = Suite(self.options)
+        check_models(load_claims(self.path), suite.catalog)
+        return suite
+
+    @cached_property
+    def findings(self) -> Mapping[str, Finding]:
+        """Every claim of the file, judged on what the store has."""
+        return judge_claims(self.claims, self.suite)
+
+    def build(self, claims: Iterable[Claim], jobs: int | None, console: Console, *, retry_failed: bool) -> None:
+        """Makes what runs the claims need and the store lacks."""
+        applicable = [claim for claim in claims if applies(claim, self.suite.profile.data)]
+        needed = wanted(applicable, self.suite.seeds)
+        if retry_failed:
+            for key in self.suite.plan(needed).runs:
+                self.suite.store.forget_failure(key)
+        build_missing(self.suite, needed, jobs or default_jobs(), console)
+
+    def record(self, findings: Iterable[Finding]) -> None:
+        """Writes the verdicts and estimates of those claims that were judged into the file."""
+        records = {finding.claim.id: record(finding.judgement) for finding in findings if finding.judgement is not None}
+        save_claims(with_recorded(load_claims(self.path), self.suite.profile.name, records), self.path)

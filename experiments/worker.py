@@ -1,0 +1,184 @@
+"""The process that makes runs: `python -m experiments.worker OPTIONS WANTED`, both JSON.
+
+Every worker runs the same loop: take the ready, missing, unlocked run with the longest remaining path, hold its lock,
+make it, go on; wait only when nothing is ready. It tells what it does as JSON lines on its standard output.
+"""
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+import filelock
+import torch
+
+from experiments.builders.context import Context, Parent
+from experiments.datasets.dataset import Dataset, load_dataset
+from experiments.making import history_csv, make, make_deterministic, write_weights
+from experiments.numerics import numerics_environment
+from experiments.planning import Plan, PlannedRun
+from experiments.store import Failure, Store
+from experiments.suite import Suite, SuiteOptions
+from experiments.training import Epoch
+
+_POLL_SECONDS = 0.2
+
+Emit = Callable[..., None]
+
+
+def main(options: str, wanted: str) -> None:
+    """Makes whatever wanted runs are missing.
+
+    Args:
+        options: JSON of `SuiteOptions`.
+        wanted: JSON object of each model's seeds.
+    """
+    make_deterministic()
+    suite = Suite(SuiteOptions.from_json(options))
+    work(suite, suite.plan(json.loads(wanted)), _print_event)
+
+
+def _print_event(event: str, **fields: object) -> None:
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+def work(suite: Suite, plan: Plan, emit: Emit) -> None:
+    """The loop; ends when every run is finished, has failed or cannot be made since a parent failed."""
+    progress = _Progress(suite.store, plan)
+    while waiting := progress.waiting():
+        ready = [planned for planned in waiting if progress.is_ready(planned)]
+        for planned in sorted(ready, key=lambda planned: -planned.remaining):
+            if _make_if_free(suite, planned, emit):
+                break
+        else:
+            time.sleep(_POLL_SECONDS)
+
+
+class _Progress:
+    """What a worker knows of the plan; what is finished stays so, and is read only once."""
+
+    def __init__(self, store: Store, plan: Plan) -> None:
+        self._store = store
+        self._plan = plan
+        self._finished: set[str] = set()
+
+    def waiting(self) -> list[PlannedRun]:
+        """The runs that are neither finished nor failed, nor blocked by a failed one."""
+        failed: set[str] = set()
+        waiting = []
+        for key, planned in self._plan.runs.items():
+            if self._is_finished(key):
+                continue
+            if self._store.failure(key) or failed.intersection(planned.parents.values()):
+                failed.add(key)
+            else:
+                waiting.append(planned)
+        return waiting
+
+    def is_ready(self, planned: PlannedRun) -> bool:
+        """Whether all parents are finished."""
+        return all(self._is_finished(parent) for parent in planned.parents.values())
+
+    def _is_finished(self, key: str) -> bool:
+        if key not in self._finished and self._store.load(key) is not None:
+            self._finished.add(key)
+        return key in self._finished
+
+
+def _make_if_free(suite: Suite, planned: PlannedRun, emit: Emit) -> bool:
+    """Makes a run unless another process does; whether anything was done."""
+    with _taken(suite.store, planned.key) as mine:
+        if not mine or suite.store.load(planned.key) or suite.store.failure(planned.key):
+            return False
+        emit("start", key=planned.key, title=planned.run.title)
+        try:
+            _make(suite, planned, emit)
+        except Exception as error:  # whatever a builder raises belongs to this run alone
+            message = f"{planned.run.title}: {type(error).__name__}: {error}"
+            suite.store.record_failure(planned.key, Failure(planned.run.title, message, traceback.format_exc()))
+            emit("failed", key=planned.key, message=message)
+        else:
+            emit("done", key=planned.key)
+    return True
+
+
+@contextmanager
+def _taken(store: Store, key: str) -> Iterator[bool]:
+    lock = store.lock(key)
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _make(suite: Suite, planned: PlannedRun, emit: Emit) -> None:
+    started = time.perf_counter()
+    epochs = planned.run.recipe.budget.epochs if planned.run.recipe.budget else 1
+
+    def progress(epoch: Epoch) -> None:
+        emit("epoch", key=planned.key, share=epoch.epoch / epochs, accuracy=epoch.accuracy)
+
+    context = Context(
+        planned.run.recipe,
+        planned.run.seed,
+        {role: _parent(suite, role, planned) for role in planned.parents},
+        _dataset(suite, planned),
+        torch.device(suite.options.device),
+        progress,
+        suite.options.pretrained_weights,
+    )
+    built = make(context)
+    suite.store.save(
+        planned.key,
+        lambda path: write_weights(built, path),
+        built.measurements,
+        history_csv(built.history),
+        _provenance(suite, planned, time.perf_counter() - started),
+    )
+
+
+def _parent(suite: Suite, role: str, planned: PlannedRun) -> Parent:
+    stored = suite.store.load(planned.parents[role])
+    if stored is None:
+        raise RuntimeError(f"parent {role!r} has left the store")
+    recipe = dict(planned.run.recipe.parents)[role]
+    return Parent(recipe, stored.weights, stored.measurements)
+
+
+@lru_cache(maxsize=2)
+def _load(path: Path) -> Dataset:
+    return load_dataset(path)
+
+
+def _dataset(suite: Suite, planned: PlannedRun) -> Dataset | None:
+    role = planned.run.recipe.data
+    return _load(suite.data[role].path) if role else None
+
+
+def _provenance(suite: Suite, planned: PlannedRun, seconds: float) -> dict[str, object]:
+    run = planned.run
+    return {
+        "name": run.name,
+        "seed": run.seed,
+        "profile": suite.profile.name,
+        "recipe": run.recipe.canonical(),
+        "parents": dict(planned.parents),
+        "data": suite.data[run.recipe.data].content_hash if run.recipe.data else None,
+        "environment": numerics_environment(suite.options.device),
+        "seconds": round(seconds, 3),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,171 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
+from torch.nn import functional
+
+from compression.distillation import distillation_loss
+
+logits_pairs = st.tuples(st.integers(1, 5), st.integers(2, 6)).flatmap(
+    lambda shape: st.tuples(
+        *[st_numpy.arrays(np.float64, shape, elements=st.floats(-8, 8)) for _ in range(2)],
+        st_numpy.arrays(np.int64, shape[0], elements=st.integers(0, shape[1] - 1)),
+    )
+)
+temperatures = st.floats(0.5, 40)
+alphas = st.floats(0, 1)
+properties = settings(deadline=None, max_examples=40)
+
+
+def log_softmax(logits):
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def expected_loss(student, teacher, labels, temperature, alpha):
+    hard = -log_softmax(student)[np.arange(len(labels)), labels].mean()
+    log_p, log_q = log_softmax(teacher / temperature), log_softmax(student / temperature)
+    soft = (np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean()
+    return (1 - alpha) * hard + alpha * temperature**2 * soft
+
+
+def expected_gradient(student, teacher, labels, temperature, alpha):
+    hard = np.exp(log_softmax(student)) - np.eye(student.shape[1])[labels]
+    soft = np.exp(log_softmax(student / temperature)) - np.exp(log_softmax(teacher / temperature))
+    return ((1 - alpha) * hard + alpha * temperature * soft) / len(labels)
+
+
+def loss_and_gradient(student, teacher, labels, temperature, alpha):
+    leaf = torch.tensor(student, requires_grad=True)
+    loss = distillation_loss(leaf, torch.tensor(teacher), torch.tensor(labels), temperature=temperature, alpha=alpha)
+    loss.backward()
+    return loss.item(), leaf.grad.numpy()
+
+
+@given(logits_pairs, temperatures, alphas)
+@properties
+def test_value_and_gradient_are_those_derived_by_hand(arrays, temperature, alpha):
+    loss, gradient = loss_and_gradient(*arrays, temperature, alpha)
+    assert loss == pytest.approx(expected_loss(*arrays, temperature, alpha), rel=1e-9, abs=1e-11)
+    np.testing.assert_allclose(gradient, expected_gradient(*arrays, temperature, alpha), rtol=1e-9, atol=1e-12)
+
+
+def example(classes=11, batch=6):
+    rng = np.random.default_rng(0)
+    return (
+        rng.normal(0, 3, (batch, classes)),
+        rng.normal(0, 3, (batch, classes)),
+        rng.integers(0, classes, batch),
+    )
+
+
+def test_defaults_are_temperature_20_and_equal_shares():
+    student, teacher, labels = example()
+    loss = distillation_loss(torch.tensor(student), torch.tensor(teacher), torch.tensor(labels))
+    assert loss.item() == pytest.approx(expected_loss(student, teacher, labels, 20, 0.5))
+
+
+def test_the_gradient_keeps_its_scale_at_any_high_temperature():
+    # Without T^2 it would shrink by 10^4 over these temperatures.
+    student, teacher, labels = example()
+    difference = student - teacher
+    limit = (difference - difference.mean(axis=1, keepdims=True)) / difference.size
+    for temperature, tolerance in ((100, 0.1), (1_000, 0.01), (10_000, 0.001)):
+        _, gradient = loss_and_gradient(student, teacher, labels, temperature, 1.0)
+        assert np.abs(gradient - limit).max() <= tolerance * np.abs(limit).max()
+
+
+def test_a_divergence_averaged_over_the_classes_too_would_differ():
+    student, teacher, labels = (torch.tensor(array) for array in example())
+    loss = distillation_loss(student, teacher, labels, alpha=1.0)
+    elementwise = functional.kl_div(
+        (student / 20).log_softmax(1), (teacher / 20).log_softmax(1), reduction="none", log_target=True
+    )
+    assert loss.item() == pytest.approx(400 * elementwise.sum(1).mean().item())
+    assert loss.item() == pytest.approx(11 * 400 * elementwise.mean().item())
+
+
+def test_the_divergence_takes_log_probabilities_of_the_student():
+    # Probabilities handed over in their place would give a negative "divergence" here.
+    logits = torch.tensor([[2.0, -1.0, 0.5]], dtype=torch.float64)
+    label = torch.tensor([0])
+    softmax_handed = functional.kl_div(logits.softmax(1), logits.softmax(1), reduction="batchmean")
+    assert softmax_handed < -0.1
+    assert distillation_loss(logits, logits, label, temperature=1.0, alpha=1.0) == 0
+
+
+def test_the_expectation_is_the_teachers():
+    # A teacher sure of class 0 and a student that spreads: KL(teacher || student) is log 2, the other is huge.
+    teacher = torch.tensor([[40.0, 0.0]], dtype=torch.float64)
+    student = torch.zeros(1, 2, dtype=torch.float64)
+    loss = distillation_loss(student, teacher, torch.tensor([0]), temperature=1.0, alpha=1.0)
+    assert loss.item() == pytest.approx(np.log(2))
+
+
+@given(logits_pairs, temperatures)
+@properties
+def test_a_student_equal_to_its_teacher_has_no_loss(arrays, temperature):
+    _, teacher, labels = arrays
+    loss, gradient = loss_and_gradient(teacher, teacher, labels, temperature, 1.0)
+    assert loss == 0
+    assert np.abs(gradient).max() <= 1e-12
+
+
+@given(logits_pairs, temperatures, alphas, st.floats(-20, 20), st.floats(-20, 20))
+@properties
+def test_a_constant_added_to_all_logits_of_a_model_changes_nothing(arrays, temperature, alpha, a, b):
+    student, teacher, labels = arrays
+    loss, gradient = loss_and_gradient(student, teacher, labels, temperature, alpha)
+    shifted, shifted_gradient = loss_and_gradient(student + a, teacher + b, labels, temperature, alpha)
+    assert shifted == pytest.approx(loss, rel=1e-9, abs=1e-10)
+    np.testing.assert_allclose(shifted_gradient, gradient, rtol=1e-8, atol=1e-11)
+
+
+def test_without_a_share_of_the_teacher_it_is_cross_entropy():
+    student, teacher, labels = (torch.tensor(array) for array in example())
+    loss = distillation_loss(student, teacher, labels, alpha=0.0)
+    assert torch.equal(loss, functional.cross_entropy(student, labels))
+
+
+def test_no_gradient_flows_into_the_teacher():
+    student, teacher, labels = (torch.tensor(array) for array in example())
+    teacher.requires_grad_()
+    student.requires_grad_()
+    distillation_loss(student, teacher, labels).backward()
+    assert teacher.grad is None
+    assert student.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "labels", "message"),
+    [
+        ((2, 3), (2, 4), (2,), r"teacher logits have shape \(2, 4\), student logits \(2, 3\)"),
+        ((2, 3), (1, 3), (2,), r"teacher logits have shape \(1, 3\)"),
+        ((2, 3), (2, 3), (3,), r"labels have shape \(3,\); \(2,\) is needed"),
+        ((2, 3), (2, 3), (2, 3), r"labels have shape \(2, 3\)"),
+        ((3,), (3,), (), r"student logits have shape \(3,\)"),
+        ((0, 3), (0, 3), (0,), r"student logits have shape \(0, 3\)"),
+    ],
+)
+def test_shapes_that_do_not_agree_are_an_error(student, teacher, labels, message):
+    with pytest.raises(ValueError, match=message):
+        distillation_loss(torch.zeros(student), torch.zeros(teacher), torch.zeros(labels, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"temperature": float("inf")}, "temperature is inf"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"alpha": -0.1}, "alpha is -0.1"),
+        ({"alpha": 1.1}, "alpha is 1.1"),
+        ({"alpha": float("nan")}, "alpha is nan"),
+    ],
+)
+def test_a_number_out_of_its_bounds_is_an_error(options, message):
+    with pytest.raises(ValueError, match=message):
+        distillation_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), **options)
