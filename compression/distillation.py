@@ -3,7 +3,7 @@
 import math
 
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as F
 
 
 def distillation_loss(
@@ -38,10 +38,10 @@ def distillation_loss(
         raise ValueError(f"temperature is {temperature}; it must be finite and above 0")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}; it must be from 0 to 1")
-    hard = functional.cross_entropy(student_logits, labels)
-    soft = functional.kl_div(
-        functional.log_softmax(student_logits / temperature, dim=1),
-        functional.log_softmax(teacher_logits.detach() / temperature, dim=1),
+    hard = F.cross_entropy(student_logits, labels)
+    soft = F.kl_div(
+        F.log_softmax(student_logits / temperature, dim=1),
+        F.log_softmax(teacher_logits.detach() / temperature, dim=1),
         reduction="batchmean",
         log_target=True,
     )

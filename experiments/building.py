@@ -122,7 +122,9 @@ class _Worker:
         """Ends it, if it has not ended."""
         if self._process.poll() is None:
             self._process.terminate()
-        self._process.wait()
+        for reader in self._readers:
+            reader.join()
+        self._process.__exit__(None, None, None)  # closes the pipes and waits
 
     def problem(self) -> str:
         """Why it ended, unless it ended well."""

@@ -122,6 +122,12 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves the unit tests alone where only claims are asked for: they import torch, which takes seconds."""
+    only_claims = config.option.markexpr.strip() == "reproduce"
+    return True if only_claims and collection_path == config.rootpath / "tests" / "unit" else None
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Makes one test of each claim of the marker's kind."""
     marker = metafunc.definition.get_closest_marker("claims")
@@ -244,9 +250,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(config, "workerinput") or not (findings := _reported_findings(config)):
         return
     try:
-        write_results(findings, Path(config.invocation_params.dir / config.option.results_dir), _title(config))
+        folder = config.invocation_params.dir / config.option.results_dir
+        write_results(findings, config.stash[_session].conditions, folder)
         if config.option.record:
-            config.stash[_session].record(findings)
+            config.stash[_session].record(findings.values())
     except SUITE_ERRORS as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -259,19 +266,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     console = _console(config)
     for warning in config.stash[_session].suite.warnings:
         console.print(f"warning: {warning}", markup=False)
-    print_claims(findings, console)
-    console.print(f"{_title(config)}; tables, plots and report.html are in {config.option.results_dir}/")
+    print_claims(findings, config.option.profile, console)
+    title = config.stash[_session].conditions.title
+    console.print(f"{title}; tables, plots and report.html are in {config.option.results_dir}/", markup=False)
     if config.option.record:
         console.print(f"recorded in {EXPECTED_RESULTS}")
 
 
-def _reported_findings(config: pytest.Config) -> list[Finding]:
+def _reported_findings(config: pytest.Config) -> dict[str, Finding]:
     """Findings of the claims whose tests ran, in the order of the file."""
     ids = config.stash[_reported].ids
-    return [found for claim, found in config.stash[_session].findings.items() if claim in ids] if ids else []
-
-
-def _title(config: pytest.Config) -> str:
-    suite = config.stash[_session].suite
-    count = len(suite.seeds)
-    return f"profile {suite.profile.name} ({suite.profile.data} data, {count} seed{'s' if count > 1 else ''})"
+    return {claim: found for claim, found in config.stash[_session].findings.items() if claim in ids} if ids else {}

@@ -20,10 +20,12 @@ from experiments.claims import (
 from experiments.datasets.dataset import DatasetError
 from experiments.judging import Finding, judge_claims, wanted
 from experiments.profiles import ProfileError
+from experiments.report.conditions import Conditions
+from experiments.report.files import ResultsError
 from experiments.store import StoreError
 from experiments.suite import Suite, SuiteOptions
 
-SUITE_ERRORS = (ClaimsError, DatasetError, ProfileError, StoreError, WorkersError)
+SUITE_ERRORS = (ClaimsError, DatasetError, ProfileError, ResultsError, StoreError, WorkersError)
 """What is wrong with a user's files or options; the message tells it whole, and no traceback is needed."""
 
 
@@ -57,6 +59,11 @@ class ClaimSession:
     def findings(self) -> Mapping[str, Finding]:
         """Every claim of the file, judged on what the store has."""
         return judge_claims(self.claims, self.suite)
+
+    @property
+    def conditions(self) -> Conditions:
+        """What the claims are judged under."""
+        return Conditions(self.suite.profile.name, self.suite.profile.data, self.suite.seeds)
 
     def build(self, claims: Iterable[Claim], jobs: int | None, console: Console, *, retry_failed: bool) -> None:
         """Makes what runs the claims need and the store lacks."""

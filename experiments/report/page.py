@@ -48,7 +48,7 @@ class Card:
     verdict: str
     measured: str
     expected: str
-    explanation: str
+    conclusion: str
     recorded: str
     parts: Sequence[tuple[str, str]]
     measures: Sequence[str]
@@ -124,7 +124,7 @@ def _card(finding: Finding, profile: str) -> Card:
         verdict=text.verdict_text(finding),
         measured=text.measured(finding),
         expected=text.expected(finding),
-        explanation=text.explanation(finding),
+        conclusion=text.conclusion(finding),
         recorded=text.recorded_text(finding, profile),
         parts=_parts(finding),
         measures=measures,

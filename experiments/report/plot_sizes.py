@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeAlias
 
 from experiments.recipes import RATES, pruning_curve
 from experiments.report import plot_style as style
 from experiments.report.accuracies import MeasuredModel
-from experiments.report.label_placement import Box, place_labels
+from experiments.report.label_placement import Box, Point, is_beside, line_boxes, place_labels
 from experiments.report.plot_pruning import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -35,10 +35,11 @@ PRUNED = Family("pruned student", style.SKY, "v")
 QUANTIZED = Family("quantized", style.GREEN, "P")
 QUESTION4 = Family("question 4", style.PURPLE, "^")
 
+Curves: TypeAlias = Sequence[Sequence[MeasuredModel]]
+"""The steps of each pruning, the start first."""
+
 _MARKER_POINTS = 7.0
 _LABEL_POINTS = 8.5
-_BESIDE_POINTS = 9.0
-"""A label no farther than this from its point needs no line to it."""
 
 
 def family(model: str) -> Family:
@@ -70,7 +71,7 @@ def draw_sizes(models: Mapping[str, MeasuredModel], subtitle: str) -> Figure | N
     axes.set_xlabel("weights file (logarithmic)", fontsize=11)
     axes.set_ylabel(style.ACCURACY_LABEL, fontsize=11)
     figure.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=10)
-    _label(figure, axes, models, {curve[-1].name for curve in curves})
+    _label(figure, axes, models, curves)
     return figure
 
 
@@ -95,38 +96,46 @@ def _draw_family(axes: Axes, kind: Family, models: Sequence[MeasuredModel]) -> N
     )
 
 
-def _pruning_curves(models: Mapping[str, MeasuredModel]) -> list[list[MeasuredModel]]:
+def _pruning_curves(models: Mapping[str, MeasuredModel]) -> Curves:
     """The curves of question 3, as far as they were measured."""
     names = [pruning_curve(rate, protocol) for rate in RATES for protocol in PROTOCOLS]
     curves = [[models[name] for name in curve if name in models] for curve in names]
     return [curve for curve in curves if len(curve) > 1]
 
 
-def _label(figure: Figure, axes: Axes, models: Mapping[str, MeasuredModel], ends: Collection[str]) -> None:
-    """Labels the models, of the pruned ones only the `ends` of curves; needs the axes' limits to be final."""
+def _label(figure: Figure, axes: Axes, models: Mapping[str, MeasuredModel], curves: Curves) -> None:
+    """Labels the models, of the pruned ones only the ends of curves; needs the axes' limits to be final."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     pixels = figure.dpi / 72
     radius = _MARKER_POINTS / 2 * pixels
     anchors = _pixel_positions(axes, models)
-    markers = [Box(x - radius, y - radius, x + radius, y + radius) for x, y in anchors.values()]
-    labels = {
-        name: _annotation(axes, models[name])
-        for name in sorted(models, key=lambda name: -models[name].estimate.mean)
-        if family(name) != PRUNED or name in ends
-    }
-    where = [anchors[name] for name in labels]
-    places = place_labels(where, [_size(label) for label in labels.values()], markers, _frame(axes), radius)
-    for label, (x, y), place in zip(labels.values(), where, places, strict=True):
+    steps = [(anchors[a.name], anchors[b.name]) for curve in curves for a, b in pairwise(curve)]
+    lines = [box for step in steps for box in line_boxes(*step)]
+    labels = {name: _annotation(axes, models[name]) for name in _labelled(models, curves)}
+    where, sizes = [anchors[name] for name in labels], [_size(label) for label in labels.values()]
+    places = place_labels(where, sizes, list(anchors.values()), lines, _frame(axes), radius)
+    for label, anchor, place in zip(labels.values(), where, places, strict=True):
         if place is None:
             label.remove()
-        else:
-            label.set_position(((place.left - x) / pixels, (place.bottom - y) / pixels))
-            end = place.nearest((x, y))
-            _lead(axes, label, ((end[0] - x) / pixels, (end[1] - y) / pixels))
+            continue
+        label.set_position(_points_from(anchor, (place.left, place.bottom), pixels))
+        if not is_beside(place, anchor, radius):
+            _lead(axes, label, _points_from(anchor, place.nearest(anchor), pixels))
 
 
-def _pixel_positions(axes: Axes, models: Mapping[str, MeasuredModel]) -> dict[str, tuple[float, float]]:
+def _labelled(models: Mapping[str, MeasuredModel], curves: Curves) -> list[str]:
+    """All but what lies inside a curve."""
+    ends = {curve[-1].name for curve in curves}
+    return [name for name in models if family(name) != PRUNED or name in ends]
+
+
+def _points_from(anchor: Point, place: Point, pixels: float) -> Point:
+    """A place in pixels as an offset in points, of so many `pixels` each."""
+    return (place[0] - anchor[0]) / pixels, (place[1] - anchor[1]) / pixels
+
+
+def _pixel_positions(axes: Axes, models: Mapping[str, MeasuredModel]) -> dict[str, Point]:
     points = axes.transData.transform([(model.size, model.estimate.mean) for model in models.values()])
     return {name: (float(x), float(y)) for name, (x, y) in zip(models, points, strict=True)}
 
@@ -143,14 +152,13 @@ def _annotation(axes: Axes, model: MeasuredModel) -> Annotation:
     )
 
 
-def _lead(axes: Axes, label: Annotation, end: tuple[float, float]) -> None:
-    """A line from the label's point to `end`, given in points from it, unless it is beside."""
-    if math.hypot(*end) > _BESIDE_POINTS:
-        line = {"arrowstyle": "-", "color": style.GREY, "linewidth": 0.7, "shrinkA": 0, "shrinkB": _MARKER_POINTS / 2}
-        axes.annotate("", label.xy, xytext=end, textcoords="offset points", arrowprops=line)
+def _lead(axes: Axes, label: Annotation, end: Point) -> None:
+    """A line from the label's point to `end`, given in points from it."""
+    line = {"arrowstyle": "-", "color": style.GREY, "linewidth": 0.7, "shrinkA": 0, "shrinkB": _MARKER_POINTS / 2}
+    axes.annotate("", label.xy, xytext=end, textcoords="offset points", arrowprops=line)
 
 
-def _size(label: Annotation) -> tuple[float, float]:
+def _size(label: Annotation) -> Point:
     extent = label.get_window_extent()
     return extent.width, extent.height
 

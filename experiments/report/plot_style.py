@@ -22,6 +22,7 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
 GREY = "#8A8A8A"
 ACCURACY_LABEL = "validation accuracy, last epoch (%)"
 INTERVALS = "mean and 90 % t interval over seeds"
+NO_INTERVALS = "one seed has no interval"
 
 
 def new_figure(title: str, subtitle: str, size: tuple[float, float]) -> tuple[Figure, Axes]:

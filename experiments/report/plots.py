@@ -16,7 +16,7 @@ from experiments.report.measured_models import runs_by_model
 from experiments.report.plot_distillation import draw_distillation
 from experiments.report.plot_pruning import draw_pruning
 from experiments.report.plot_sizes import draw_sizes
-from experiments.report.plot_style import INTERVALS
+from experiments.report.plot_style import INTERVALS, NO_INTERVALS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +44,7 @@ class Plot:
 PLOTS = (
     Plot(
         "accuracy_over_bytes",
-        "Accuracy of every model over the size of its weights file, on a logarithmic axis.",
+        "Accuracy of every model over the size of its weights file, on a logarithmic axis; named where there is room.",
         None,
         draw_sizes,
     ),
@@ -74,7 +74,7 @@ def write_plots(findings: Mapping[str, Finding], conditions: Conditions, folder:
         ResultsError: The folder cannot be written to.
     """
     models = measured_models(runs_by_model(findings))
-    subtitle = f"{conditions.title}; {INTERVALS}"
+    subtitle = f"{conditions.title}; {INTERVALS if len(conditions.seeds) > 1 else NO_INTERVALS}"
     written = []
     for plot in PLOTS:
         figure = plot.draw(models, subtitle)

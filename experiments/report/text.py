@@ -106,16 +106,19 @@ def explanation(finding: Finding) -> str:
     """One sentence for whoever asks why: measured, expected, and what follows."""
     judgement = finding.judgement
     if judgement is None:
-        return finding.reason or NOT_JUDGED
+        return conclusion(finding)
     seeds = judgement.estimates[0].n
     over = f"over {seeds} seeds " if needs(finding.claim).every_seed and seeds > 1 else ""
-    conclusion = _conclusion(finding.claim, judgement)
-    return f"measured {over}{measured(finding)}; expected {expected(finding)}; {conclusion}"
+    return f"measured {over}{measured(finding)}; expected {expected(finding)}; {conclusion(finding)}"
 
 
-def _conclusion(claim: Claim, judgement: Judgement) -> str:
+def conclusion(finding: Finding) -> str:
+    """What follows: the verdict, with the p value of a refutation or how many seeds would decide."""
+    judgement = finding.judgement
+    if judgement is None:
+        return finding.reason or NOT_JUDGED
     match judgement.verdict:
-        case Verdict.REFUTED if needs(claim).every_seed:
+        case Verdict.REFUTED if needs(finding.claim).every_seed:
             return f"refuted, {p_text(judgement.p_refuted)}"
         case Verdict.INCONCLUSIVE:
             p_value = judgement.p_refuted

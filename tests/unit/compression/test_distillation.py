@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
-from torch.nn import functional
+from torch.nn import functional as F
 
 from compression.distillation import distillation_loss
 
@@ -80,7 +80,7 @@ def test_the_gradient_keeps_its_scale_at_any_high_temperature():
 def test_a_divergence_averaged_over_the_classes_too_would_differ():
     student, teacher, labels = (torch.tensor(array) for array in example())
     loss = distillation_loss(student, teacher, labels, alpha=1.0)
-    elementwise = functional.kl_div(
+    elementwise = F.kl_div(
         (student / 20).log_softmax(1), (teacher / 20).log_softmax(1), reduction="none", log_target=True
     )
     assert loss.item() == pytest.approx(400 * elementwise.sum(1).mean().item())
@@ -91,7 +91,7 @@ def test_the_divergence_takes_log_probabilities_of_the_student():
     # Probabilities handed over in their place would give a negative "divergence" here.
     logits = torch.tensor([[2.0, -1.0, 0.5]], dtype=torch.float64)
     label = torch.tensor([0])
-    softmax_handed = functional.kl_div(logits.softmax(1), logits.softmax(1), reduction="batchmean")
+    softmax_handed = F.kl_div(logits.softmax(1), logits.softmax(1), reduction="batchmean")
     assert softmax_handed < -0.1
     assert distillation_loss(logits, logits, label, temperature=1.0, alpha=1.0) == 0
 
@@ -126,7 +126,7 @@ def test_a_constant_added_to_all_logits_of_a_model_changes_nothing(arrays, tempe
 def test_without_a_share_of_the_teacher_it_is_cross_entropy():
     student, teacher, labels = (torch.tensor(array) for array in example())
     loss = distillation_loss(student, teacher, labels, alpha=0.0)
-    assert torch.equal(loss, functional.cross_entropy(student, labels))
+    assert torch.equal(loss, F.cross_entropy(student, labels))
 
 
 def test_no_gradient_flows_into_the_teacher():
