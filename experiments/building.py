@@ -3,10 +3,12 @@
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
@@ -23,6 +25,12 @@ Event = dict[str, Any]
 
 Wanted = Mapping[str, Sequence[int]]
 """The seeds of each model that is wanted."""
+
+_LAST_LINES = 50
+"""Of what a worker wrote before it ended."""
+
+_SECONDS_TO_END = 10.0
+"""Given to a worker to leave nothing half done."""
 
 
 class WorkersError(RuntimeError):
@@ -44,23 +52,34 @@ def default_jobs() -> int:
 def build_missing(suite: Suite, wanted: Wanted, jobs: int, console: Console) -> None:
     """Makes those wanted runs that the store lacks.
 
+    A worker that ends early, such as one that the system kills for want of memory, costs the run that it was making a
+    second attempt, by another worker.
+
     Raises:
-        WorkersError: A worker could not start or ended early.
+        WorkersError: No worker was left before all was made.
     """
-    plan = suite.plan(wanted)
-    stored = suite.stored(plan)
+    with console.status("reading the data and the run store"):
+        plan = suite.plan(wanted)
+        stored = suite.stored(plan)
     missing = [planned for key, planned in plan.runs.items() if key not in stored]
     if not missing:
         return
-    console.print(f"{len(missing)} of {len(plan.runs)} runs to make, {min(jobs, len(missing))} at a time")
+    jobs = min(jobs, len(missing))
+    console.print(f"{len(missing)} of {len(plan.runs)} runs to make, {jobs} at a time")
     with display(plan, [planned.key for planned in missing], console) as shown:
-        _listen(suite, wanted, min(jobs, len(missing)), shown)
+        problems = _listen(suite, wanted, jobs, shown)
+    if len(problems) == jobs:
+        raise WorkersError("\n".join(problems))
+    for problem in problems:
+        console.print(f"warning: {problem}\nother workers have made what it left", markup=False, highlight=False)
 
 
-def _listen(suite: Suite, wanted: Wanted, jobs: int, shown: Display) -> None:
+def _listen(suite: Suite, wanted: Wanted, jobs: int, shown: Display) -> list[str]:
+    """Shows what workers tell until all have ended, which they do by themselves; returns why any ended early."""
     events: queue.Queue[Event] = queue.Queue()
-    workers = [_Worker(suite, wanted, events) for _ in range(jobs)]
+    workers: list[_Worker] = []
     try:
+        workers.extend(_Worker(suite, wanted, events) for _ in range(jobs))
         while any(worker.is_alive() for worker in workers) or not events.empty():
             try:
                 shown.show(events.get(timeout=0.2))
@@ -69,34 +88,28 @@ def _listen(suite: Suite, wanted: Wanted, jobs: int, shown: Display) -> None:
     finally:
         for worker in workers:
             worker.stop()
-    problems = [worker.problem() for worker in workers if worker.problem()]
-    if problems:
-        raise WorkersError("\n".join(problems))
+    return [worker.problem() for worker in workers if worker.problem()]
 
 
 class _Worker:
     """A worker process and the threads that read its outputs."""
 
     def __init__(self, suite: Suite, wanted: Wanted, events: "queue.Queue[Event]") -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "experiments.worker",
-            suite.options.to_json(),
-            json.dumps(dict(wanted)),
-        ]
+        # -P: what lies where pytest was started should not hide the packages.
+        module = [sys.executable, "-P", "-m", "experiments.worker"]
         threads = {name: str(THREADS_PER_RUN) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
-            command,
+            [*module, suite.options.to_json(), json.dumps(dict(wanted))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             env={**os.environ, **threads, "PYTHONPATH": path},
         )
         self._events = events
-        self._errors: list[str] = []
+        self._errors: deque[str] = deque(maxlen=_LAST_LINES)
         self._readers = [threading.Thread(target=f, daemon=True) for f in (self._read_events, self._read_errors)]
         for reader in self._readers:
             reader.start()
@@ -104,15 +117,12 @@ class _Worker:
     def _read_events(self) -> None:
         for line in self._process.stdout or ():
             try:
-                event = json.loads(line)
-            except ValueError:
+                self._events.put(json.loads(line))
+            except ValueError:  # printed while the worker was starting
                 self._errors.append(line)
-            else:
-                self._events.put(event)
 
     def _read_errors(self) -> None:
-        for line in self._process.stderr or ():
-            self._errors = [*self._errors[-50:], line]
+        self._errors.extend(self._process.stderr or ())
 
     def is_alive(self) -> bool:
         """Whether anything may still be heard of it."""
@@ -120,21 +130,27 @@ class _Worker:
 
     def stop(self) -> None:
         """Ends it, if it has not ended."""
-        if self._process.poll() is None:
+        with self._process:  # closes its pipes
             self._process.terminate()
-        for reader in self._readers:
-            reader.join()
-        self._process.__exit__(None, None, None)  # closes the pipes and waits
+            try:
+                self._process.wait(_SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+            for reader in self._readers:
+                reader.join()
 
     def problem(self) -> str:
         """Why it ended, unless it ended well."""
         code = self._process.returncode
-        return f"a worker ended with status {code}:\n{''.join(self._errors)}" if code else ""
+        if not code:
+            return ""
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        return "\n".join([f"a worker {how}", *map(str.rstrip, self._errors)])
 
 
 def display(plan: Plan, missing: Sequence[str], console: Console) -> AbstractContextManager[Display]:
     """A live bar on a terminal, a line for each finished run elsewhere."""
-    return _live(plan, missing, console) if console.is_terminal else _lines(plan, missing, console)
+    return _live(plan, missing, console) if console.is_interactive else _lines(plan, missing, console)
 
 
 class _Clock:
@@ -144,23 +160,31 @@ class _Clock:
         self._plan = plan
         self._shares = dict.fromkeys(missing, 0.0)
         self._started = time.monotonic()
+        self.runs_done = 0
 
     def update(self, event: Event) -> None:
         """Takes in an event."""
-        key = event.get("key")
-        if key in self._shares:
-            self._shares[key] = {"start": 0.0, "epoch": event.get("share", 0.0)}.get(event["event"], 1.0)
+        key = event["key"]
+        if event["event"] in ("done", "failed"):
+            self.runs_done += 1
+            self._shares[key] = 1.0
+        if event["event"] == "epoch":
+            self._shares[key] = event["share"]
+        if event["event"] == "failed":
+            self._leave_out_descendants(key)
+
+    def _leave_out_descendants(self, failed: str) -> None:
+        blocked = {failed}
+        for key, planned in self._plan.runs.items():
+            if blocked.intersection(planned.parents.values()):
+                blocked.add(key)
+                self._shares.pop(key, None)
 
     @property
     def share(self) -> float:
         """How much of the effort is done."""
         total = sum(self._plan.runs[key].effort for key in self._shares)
         return sum(share * self._plan.runs[key].effort for key, share in self._shares.items()) / total
-
-    @property
-    def runs_done(self) -> int:
-        """Runs that are finished or have failed."""
-        return sum(share == 1.0 for share in self._shares.values())
 
     def left(self) -> str:
         """The time left, for people."""

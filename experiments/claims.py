@@ -541,12 +541,13 @@ _KINDS: Mapping[str, type[_Claim]] = {
 
 def _explain(error: ValidationError, document: Any) -> str:
     """The first error in our words: the entry, the field, its value and what would be right."""
-    first = error.errors(include_url=False)[0]
+    # A misspelt field is also a missing one; the spelling is the better news.
+    first = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
     location, entry, known = list(first["loc"]), "", set(ExpectedResults.model_fields)
     if location[:1] == ["claims"] and len(location) > 1:
         given = document["claims"][location[1]]
-        name = f" ({given['id']})" if isinstance(given, dict) and "id" in given else ""
-        entry = f"claims[{location[1]}]{name}: "
+        name = repr(given["id"])[:80].strip("'") if isinstance(given, dict) and "id" in given else "no id"
+        entry = f"claims[{location[1]}] ({name}): "
         kind = _KINDS.get(str(location[2])) if len(location) > 2 else None
         location, known = location[3:] if kind else location[2:], set(kind.model_fields if kind else ())
     field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location).lstrip(".")
@@ -559,7 +560,7 @@ def _explain(error: ValidationError, document: Any) -> str:
         case "union_tag_not_found":
             reason = f"the field 'kind' is missing, should be one of {', '.join(_KINDS)}"
         case "union_tag_invalid":
-            reason = f"the field 'kind' is {given['kind']!r}, should be one of {', '.join(_KINDS)}"
+            reason = f"the field 'kind' is {reprlib.repr(given['kind'])}, should be one of {', '.join(_KINDS)}"
         case "json_invalid" | "value_error" if not field:
             reason = first["msg"].removeprefix("Value error, ")
         case _:
@@ -621,7 +622,7 @@ def _layout(value: Any, indent: str = "", before: int = 0) -> str:
 
 def _whole(value: Any) -> Any:
     """Whole floats as integers, as a person writes them: pydantic reads 0 as 0.0."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+    if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):
         return {key: _whole(item) for key, item in value.items()}

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeGuard
 
 ROOT = Path(__file__).resolve().parent.parent
 """The folder that holds the packages."""
@@ -109,8 +110,11 @@ def _runtime_nodes(tree: ast.Module) -> Iterator[ast.AST]:
     """All nodes below but those under `if TYPE_CHECKING:`, which never run."""
     waiting: list[ast.AST] = [tree]
     while waiting:
-        for node in ast.iter_child_nodes(waiting.pop()):
-            if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-                continue
+        parent = waiting.pop()
+        for node in parent.orelse if _is_for_type_checkers(parent) else ast.iter_child_nodes(parent):
             yield node
             waiting.append(node)
+
+
+def _is_for_type_checkers(node: ast.AST) -> TypeGuard[ast.If]:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from experiments.claims import Claim, Parts, applies, needs, quantities, region
+from experiments.claims import Claim, ClaimsError, Parts, applies, needs, quantities, region
 from experiments.planning import Plan
-from experiments.store import StoredRun
+from experiments.store import Store, StoredRun
 from experiments.suite import Suite
 from experiments.verdicts import Judgement, Verdict, judge_exact, judge_suite
 
@@ -29,6 +29,14 @@ class Finding:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class _Evidence:
+    """What a claim is judged on: its runs, by model, and the samples of its parts."""
+
+    runs: Mapping[str, Sequence[StoredRun]]
+    parts: Parts
+
+
 def judge_claims(claims: Iterable[Claim], suite: Suite) -> dict[str, Finding]:
     """Judges each claim whose runs are all in the store.
 
@@ -39,19 +47,24 @@ def judge_claims(claims: Iterable[Claim], suite: Suite) -> dict[str, Finding]:
     applicable = [claim for claim in claims if applies(claim, suite.profile.data)]
     plan = suite.plan(wanted(applicable, suite.seeds))
     stored = suite.stored(plan)
-    made = {claim.id: runs for claim in applicable if (runs := _runs(claim, plan, stored)) is not None}
-    judgements = _judge_made([claim for claim in applicable if claim.id in made], applicable, made)
-    findings = {}
-    for claim in claims:
-        if claim not in applicable:
-            reason = f"{claim.data} numbers are not judged on {suite.profile.data} data"
-            findings[claim.id] = Finding(claim, Verdict.NOT_APPLICABLE, None, {}, reason)
-        elif claim.id in made:
-            judgement = judgements[claim.id]
-            findings[claim.id] = Finding(claim, judgement.verdict, judgement, made[claim.id])
-        else:
-            findings[claim.id] = Finding(claim, None, None, {}, why_not_made(claim, suite, plan, stored))
-    return findings
+    evidence: dict[str, _Evidence] = {}
+    reasons: dict[str, str] = {}
+    for claim in applicable:
+        try:
+            evidence[claim.id] = _evidence(claim, suite.store, plan, stored)
+        except ClaimsError as error:
+            reasons[claim.id] = str(error)
+    judgements = _judge(applicable, evidence)
+
+    def finding(claim: Claim) -> Finding:
+        if judgement := judgements.get(claim.id):
+            return Finding(claim, judgement.verdict, judgement, evidence[claim.id].runs)
+        if claim.id in reasons:
+            return Finding(claim, None, None, {}, reasons[claim.id])
+        reason = f"{claim.data} numbers are not judged on {suite.profile.data} data"
+        return Finding(claim, Verdict.NOT_APPLICABLE, None, {}, reason)
+
+    return {claim.id: finding(claim) for claim in claims}
 
 
 def wanted(claims: Iterable[Claim], seeds: Sequence[int]) -> dict[str, tuple[int, ...]]:
@@ -64,44 +77,52 @@ def wanted(claims: Iterable[Claim], seeds: Sequence[int]) -> dict[str, tuple[int
     return wanted
 
 
-def _judge_made(
-    made: Sequence[Claim], applicable: Sequence[Claim], runs: Mapping[str, Mapping[str, Sequence[StoredRun]]]
-) -> dict[str, Judgement]:
-    parts = {claim.id: _parts(claim, runs[claim.id]) for claim in made}
-    statistical = {c.id: (parts[c.id], region(c)) for c in made if needs(c).every_seed}
-    exact = {c.id: judge_exact(parts[c.id], region(c)) for c in made if not needs(c).every_seed}
-    family = sum(needs(claim).every_seed for claim in applicable)
+def _judge(applicable: Iterable[Claim], evidence: Mapping[str, _Evidence]) -> dict[str, Judgement]:
+    exact, statistical, family = {}, {}, 0
+    for claim in applicable:
+        family += needs(claim).every_seed
+        if claim.id not in evidence:
+            continue
+        parts = evidence[claim.id].parts
+        if needs(claim).every_seed:
+            statistical[claim.id] = parts, region(claim)
+        else:
+            exact[claim.id] = judge_exact(parts, region(claim))
     return exact | judge_suite(statistical, family)
 
 
-def _runs(claim: Claim, plan: Plan, stored: Mapping[str, StoredRun]) -> dict[str, list[StoredRun]] | None:
-    """The runs of a claim's models, one a seed; None if any is missing."""
-    keys = {model: needed_keys(claim, model, plan) for model in needs(claim).models}
-    if any(key not in stored for model_keys in keys.values() for key in model_keys):
-        return None
-    return {model: [stored[key] for key in model_keys] for model, model_keys in keys.items()}
+def _evidence(claim: Claim, store: Store, plan: Plan, stored: Mapping[str, StoredRun]) -> _Evidence:
+    """Gathers a claim's evidence.
+
+    Raises:
+        ClaimsError: A run is missing, and why; or a number that the claim is about.
+    """
+    keys = {model: _needed_keys(claim, model, plan) for model in needs(claim).models}
+    if missing := [key for model_keys in keys.values() for key in model_keys if key not in stored]:
+        raise ClaimsError(_why_missing(missing, store, plan, stored))
+    runs = {model: [stored[key] for key in model_keys] for model, model_keys in keys.items()}
+    return _Evidence(runs, quantities(claim, lambda model, measure: [_number(run, measure) for run in runs[model]]))
 
 
-def needed_keys(claim: Claim, model: str, plan: Plan) -> tuple[str, ...]:
+def _needed_keys(claim: Claim, model: str, plan: Plan) -> tuple[str, ...]:
     """The runs of one of a claim's models: of every seed, or of the first for an exact claim."""
     keys = plan.keys[model]
     return keys if needs(claim).every_seed else keys[:1]
 
 
-def _parts(claim: Claim, runs: Mapping[str, Sequence[StoredRun]]) -> Parts:
-    return quantities(claim, lambda model, measure: [run.measurements[measure] for run in runs[model]])
+def _number(run: StoredRun, measure: str) -> float:
+    try:
+        return run.measurements[measure]
+    except KeyError:
+        known = ", ".join(sorted(run.measurements))
+        raise ClaimsError(f"{run.provenance.get('name')} has no {measure!r}, should be one of {known}") from None
 
 
-def why_not_made(claim: Claim, suite: Suite, plan: Plan, stored: Mapping[str, StoredRun]) -> str:
-    """The failure that keeps a claim from being judged: of one of its runs, or of one that those are made from."""
-    waiting = [key for model in needs(claim).models for key in needed_keys(claim, model, plan)]
-    missing = ""
-    while waiting:
-        key = waiting.pop()
-        if key in stored:
-            continue
-        if failure := suite.store.failure(key):
-            return failure.message
-        missing = missing or plan.runs[key].run.title
-        waiting += plan.runs[key].parents.values()
-    return f"run {missing} is not in the store"
+def _why_missing(missing: Sequence[str], store: Store, plan: Plan, stored: Mapping[str, StoredRun]) -> str:
+    """The failure of one of the missing runs, or of one that they are made from."""
+    waiting = list(missing)
+    for key in waiting:
+        if failure := store.failure(key):
+            return f"{failure.message} (--retry-failed makes it again)"
+        waiting += [parent for parent in plan.runs[key].parents.values() if parent not in stored]
+    return f"run {plan.runs[missing[0]].run.title} is not in the store"

@@ -1,101 +1,38 @@
 """The pytest plugin: claims become tests, their runs are made before the first, verdicts become outcomes."""
 
-from collections.abc import Callable, Generator
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
 
 from experiments.claims import Claim
 from experiments.judging import Finding
-from experiments.numerics import THREADS_PER_RUN
 from experiments.outcomes import Outcome, beside_record, outcome, recorded_verdict
+from experiments.pytest_options import EXPECTED_RESULTS, add_options, results_folder, suite_options
 from experiments.report import write_results
 from experiments.report.terminal import print_claims
 from experiments.report.text import explanation
 from experiments.session import SUITE_ERRORS, ClaimSession
-from experiments.suite import SuiteOptions
 
-EXPECTED_RESULTS = "expected_results.json"
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
 _CLAIM = "claim"
 _OUTCOME = "claim outcome"
 
 _session = pytest.StashKey[ClaimSession]()
 _reported = pytest.StashKey["_Reported"]()
+_unwritten = pytest.StashKey[str]()
+"""Why results could not be written."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declares the options, in a group of their own."""
-    add = parser.getgroup("claims", "claims of the report (-m reproduce)").addoption
-    add(
-        "--profile",
-        default="default",
-        metavar="NAME",
-        help="data set, budgets and seeds: default (fractal images, 5 seeds), quick (the same in minutes; decides "
-        "nothing), tiny, images (a folder of images), food11 (the report's own protocol)",
-    )
-    add(
-        "--seeds",
-        type=_seeds,
-        metavar="N|LIST",
-        help="seeds in place of the profile's: N for 0 to N-1, or a comma-separated list",
-    )
-    add(
-        "--data-root",
-        metavar="FOLDER",
-        help="for the profiles images and food11: holds training/ and validation/, each with <class>_<n>.jpg or one "
-        "folder per class",
-    )
-    add(
-        "--skip-bad-images",
-        action="store_true",
-        help="leave out unreadable images and say which, instead of stopping",
-    )
-    add(
-        "--pretrained-weights",
-        metavar="FILE",
-        help="for the profiles images and food11: safetensors file of ImageNet's ResNet18, in place of torchvision's "
-        "download; layers that it lacks are initialised",
-    )
-    add(
-        "--results-dir",
-        default="results",
-        metavar="FOLDER",
-        help="tables, plots and report go here (default: results)",
-    )
-    add("--store-dir", default=".runs", metavar="FOLDER", help="finished runs are kept here (default: .runs)")
-    add(
-        "--jobs",
-        type=_jobs,
-        metavar="N",
-        help=f"runs to make side by side (default: cores / {THREADS_PER_RUN} thread a run)",
-    )
-    add(
-        "--device",
-        default="cpu",
-        metavar="NAME",
-        help="torch's name of the device that trains (default: cpu)",
-    )
-    add("--retry-failed", action="store_true", help="make runs again that failed before")
-    add("--strict-claims", action="store_true", help="fail on inconclusive claims, too")
-    add("--record", action="store_true", help=f"write verdicts and measurements into {EXPECTED_RESULTS}")
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise pytest.UsageError(f"--seeds {text}: must be a number of seeds, or a list such as 0,1,4")
-    seeds = tuple(range(int(text))) if len(parts) == 1 else tuple(map(int, parts))
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise pytest.UsageError(f"--seeds {text}: must be at least one seed, each once")
-    return seeds
-
-
-def _jobs(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise pytest.UsageError(f"--jobs {text}: must be a whole number, at least 1")
-    return int(text)
+    """Declares the options."""
+    add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -103,23 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "claims(kind): run the test for each claim of this kind")
     config.stash[_reported] = _Reported()
     config.pluginmanager.register(config.stash[_reported], "reported-claims")
-    option = config.option
-
-    def path(text: str | None) -> Path | None:
-        return None if text is None else config.invocation_params.dir / text
-
-    config.stash[_session] = ClaimSession(
-        config.rootpath / EXPECTED_RESULTS,
-        SuiteOptions(
-            profile=option.profile,
-            store=config.rootpath / option.store_dir,
-            seeds=option.seeds,
-            device=option.device,
-            data_root=path(option.data_root),
-            skip_bad_images=option.skip_bad_images,
-            pretrained_weights=path(option.pretrained_weights),
-        ),
-    )
+    config.stash[_session] = ClaimSession(config.rootpath / EXPECTED_RESULTS, suite_options(config))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -137,7 +58,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     try:
         claims = [claim for claim in session.claims if claim.kind == marker.args[0]]
     except SUITE_ERRORS as error:
-        raise pytest.UsageError(str(error)) from error
+        # Any other exception would become this file's collection error, with a traceback.
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
     session.tested.update(claim.id for claim in claims)
     metafunc.parametrize("claim", claims, ids=[claim.id for claim in claims])
 
@@ -157,27 +79,54 @@ def _claim_of(item: pytest.Item) -> Claim | None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """Makes what runs the selected claims need before the first test; the tests then only read and judge."""
-    claims = [claim for item in session.items if (claim := _claim_of(item)) is not None]
-    option = session.config.option
-    if claims and not option.collectonly:
-        under_xdist = hasattr(session.config, "workerinput")
-        try:
-            session.config.stash[_session].build(
-                claims,
-                1 if under_xdist else option.jobs,
-                _console(session.config),
-                retry_failed=option.retry_failed,
-            )
-        except SUITE_ERRORS as error:
-            raise pytest.UsageError(str(error)) from error
+    if not hasattr(session.config, "workerinput"):
+        claims = [claim for item in session.items if (claim := _claim_of(item)) is not None]
+        _build(session.config, claims, session.config.option.jobs)
     return (yield)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Reads the claims under xdist before its workers do, from which no error would come through as it is meant."""
+    with _usage_errors():
+        _ = config.stash[_session].claims
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: "WorkerController", ids: Sequence[str]) -> None:
+    """Makes the runs under xdist, before its workers are given tests.
+
+    The controller does it for them all: so there is one display of how far it is, one error if it goes wrong, and
+    whoever interrupts the session ends the makers, too.
+    """
+    option = node.config.option
+    selected = {id_.rpartition("[")[2].removesuffix("]") for id_ in ids}
+    claims = [claim for claim in node.config.stash[_session].claims if claim.id in selected]
+    _build(node.config, claims, option.jobs or option.numprocesses)
+
+
+def _build(config: pytest.Config, claims: Sequence[Claim], jobs: int | None) -> None:
+    option = config.option
+    if claims and not option.collectonly:
+        with _usage_errors():
+            config.stash[_session].build(claims, jobs, _console(config), retry_failed=option.retry_failed)
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Ends the session with one line in place of a traceback where a user's files or options are at fault."""
+    try:
+        yield
+    except SUITE_ERRORS as error:
+        raise pytest.UsageError(str(error)) from error
+
+
 def _console(config: pytest.Config) -> Console:
-    """A console on the terminal that pytest writes to, whatever is captured."""
+    """A console on what pytest writes to, whatever is captured; it may be coloured and yet be no terminal."""
     writer = config.get_terminal_writer()
+    file = writer._file
     width = writer.fullwidth if writer.hasmarkup else 120
-    return Console(file=writer._file, force_terminal=writer.hasmarkup, width=width)
+    return Console(file=file, force_terminal=writer.hasmarkup, force_interactive=file.isatty(), width=width)
 
 
 @pytest.fixture(scope="session")
@@ -191,7 +140,7 @@ def finding(claim: Claim, findings: dict[str, Finding]) -> Finding:
     """What was found of the test's claim; an error where its runs could not be made."""
     found = findings[claim.id]
     if found.verdict is None:
-        pytest.fail(f"{claim.id}: {found.reason}", pytrace=False)
+        pytest.fail(found.reason, pytrace=False)
     return found
 
 
@@ -210,7 +159,9 @@ def settle(request: pytest.FixtureRequest) -> Callable[[Finding], None]:
             case Outcome.FAILED:
                 pytest.fail(reason, pytrace=False)
             case Outcome.XFAILED:
-                pytest.xfail(reason)
+                # A mark, not `pytest.xfail`: that would let the claim pass under --runxfail.
+                request.node.add_marker(pytest.mark.xfail(reason=reason))
+                pytest.fail(reason, pytrace=False)
             case Outcome.SKIPPED:
                 pytest.skip(f"not applicable: {found.reason}")
 
@@ -250,12 +201,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(config, "workerinput") or not (findings := _reported_findings(config)):
         return
     try:
-        folder = config.invocation_params.dir / config.option.results_dir
-        write_results(findings, config.stash[_session].conditions, folder)
+        # A warning of a plotting library, made an error for the tests, should not cost a session its results.
+        with warnings.catch_warnings(action="default"):
+            write_results(findings, config.stash[_session].conditions, results_folder(config))
         if config.option.record:
             config.stash[_session].record(findings.values())
     except SUITE_ERRORS as error:
-        raise pytest.UsageError(str(error)) from error
+        # Raised, it would keep the terminal's summary from being shown.
+        config.stash[_unwritten] = str(error)
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -267,8 +221,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for warning in config.stash[_session].suite.warnings:
         console.print(f"warning: {warning}", markup=False)
     print_claims(findings, config.option.profile, console)
+    if unwritten := config.stash.get(_unwritten, ""):
+        console.print(f"ERROR: {unwritten}", style="bold red", markup=False)
+        return
+    folder = results_folder(config)
+    here = config.invocation_params.dir
+    shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
     title = config.stash[_session].conditions.title
-    console.print(f"{title}; tables, plots and report.html are in {config.option.results_dir}/", markup=False)
+    console.print(f"{title}; tables, plots and report.html are in {shown}/", markup=False)
     if config.option.record:
         console.print(f"recorded in {EXPECTED_RESULTS}")
 

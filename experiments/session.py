@@ -1,6 +1,6 @@
 """The claims of one pytest session: which are selected, their runs, and what was found."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from experiments.building import WorkersError, build_missing, default_jobs
 from experiments.claims import (
     Claim,
     ClaimsError,
+    ExpectedResults,
     applies,
     check_models,
     load_claims,
@@ -42,17 +43,22 @@ class ClaimSession:
         self.path = path
         self.options = options
         self.tested: set[str] = set()
+        self._made: Mapping[str, Sequence[int]] = {}
 
     @cached_property
+    def _expected(self) -> ExpectedResults:
+        return load_claims(self.path)
+
+    @property
     def claims(self) -> tuple[Claim, ...]:
         """All claims of the file."""
-        return load_claims(self.path).claims
+        return self._expected.claims
 
     @cached_property
     def suite(self) -> Suite:
         """Profile, recipes, data and store; every model of a claim is known to have a recipe."""
         suite = Suite(self.options)
-        check_models(load_claims(self.path), suite.catalog)
+        check_models(self._expected, suite.catalog)
         return suite
 
     @cached_property
@@ -66,15 +72,25 @@ class ClaimSession:
         return Conditions(self.suite.profile.name, self.suite.profile.data, self.suite.seeds)
 
     def build(self, claims: Iterable[Claim], jobs: int | None, console: Console, *, retry_failed: bool) -> None:
-        """Makes what runs the claims need and the store lacks."""
+        """Makes what runs the claims need and the store lacks; asked for the same again, it does nothing."""
         applicable = [claim for claim in claims if applies(claim, self.suite.profile.data)]
         needed = wanted(applicable, self.suite.seeds)
+        if needed == self._made:
+            return
         if retry_failed:
             for key in self.suite.plan(needed).runs:
                 self.suite.store.forget_failure(key)
         build_missing(self.suite, needed, jobs or default_jobs(), console)
+        self._made = needed
 
     def record(self, findings: Iterable[Finding]) -> None:
-        """Writes the verdicts and estimates of those claims that were judged into the file."""
+        """Writes the verdicts and estimates of those claims that were judged into the file.
+
+        Raises:
+            ClaimsError: The file cannot be written.
+        """
         records = {finding.claim.id: record(finding.judgement) for finding in findings if finding.judgement is not None}
-        save_claims(with_recorded(load_claims(self.path), self.suite.profile.name, records), self.path)
+        try:
+            save_claims(with_recorded(load_claims(self.path), self.suite.profile.name, records), self.path)
+        except OSError as error:
+            raise ClaimsError(f"{self.path}: cannot be written ({error.strerror})") from error

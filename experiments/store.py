@@ -6,15 +6,17 @@
     set-aside/                      what did not match its manifest
 
 A run is written to a temporary folder beside its place, each file flushed to the disk, the manifest last, and then
-renamed. Measurements are stored; verdicts never are.
+renamed. The manifest holds a hash of every file, and of itself. Measurements are stored; verdicts never are.
 """
 
+import hashlib
 import json
 import math
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,25 +124,34 @@ class Store:
         if bad:
             raise StoreError(f"run {key[:12]}: measurement {bad[0]} is {measurements[bad[0]]}, must be finite")
         partial = self.root / "runs" / f".partial-{uuid.uuid4().hex}"
-        partial.mkdir()
         try:
+            partial.mkdir()
             write_weights(partial / WEIGHTS)
             measured = {**measurements, "bytes": (partial / WEIGHTS).stat().st_size}
             (partial / MEASUREMENTS).write_text(_json(measured), encoding="utf-8")
             (partial / HISTORY).write_text(history, encoding="utf-8")
             files = {name: file_hash(partial / name) for name in sorted(_FILES)}
             manifest = {"format": _FORMAT, "key": key, "files": files, "provenance": dict(provenance)}
-            (partial / MANIFEST).write_text(_json(manifest), encoding="utf-8")
+            (partial / MANIFEST).write_text(_json({**manifest, "hash": _hash(manifest)}), encoding="utf-8")
             for path in (*partial.iterdir(), partial):
                 _flush(path)
-            if self.load(key) is None:
-                partial.rename(self._folder(key))
-                _flush(self.root / "runs")
+            self._publish(partial, key)
         except OSError as error:
             raise StoreError(f"run store {self.root}: cannot write a run ({error.strerror})") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return read_run(self._folder(key), key)
+
+    def _publish(self, partial: Path, key: str) -> None:
+        """Puts a whole run in its place, unless it is there: another process may have made it meanwhile."""
+        if self.load(key) is not None:
+            return
+        try:
+            partial.rename(self._folder(key))
+        except OSError:
+            if self.load(key) is None:
+                raise
+        _flush(self.root / "runs")
 
     def failure(self, key: str) -> Failure | None:
         """The tombstone of a run that could not be made."""
@@ -149,7 +160,7 @@ class Store:
             return Failure(str(fields["name"]), str(fields["message"]), str(fields["traceback"]))
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, OSError):
+        except (ValueError, KeyError, TypeError, RecursionError, OSError):
             self.forget_failure(key)
             return None
 
@@ -172,7 +183,8 @@ class Store:
     def _set_aside(self, folder: Path) -> None:
         target = self.root / "set-aside" / f"{folder.name}-{uuid.uuid4().hex[:8]}"
         target.parent.mkdir(exist_ok=True)
-        folder.rename(target)
+        with suppress(FileNotFoundError):  # another process may have been first
+            folder.rename(target)
 
 
 def read_run(folder: Path, key: str) -> StoredRun:
@@ -182,12 +194,14 @@ def read_run(folder: Path, key: str) -> StoredRun:
         FileNotFoundError: There is no such folder.
         DamagedRunError: It is not whole, or not what its manifest says.
     """
-    if not folder.is_dir():
+    if not folder.exists():
         raise FileNotFoundError(folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != _FORMAT or manifest["key"] != key or set(manifest["files"]) != _FILES:
             raise DamagedRunError(f"{folder / MANIFEST}: is not a format {_FORMAT} manifest of run {key[:12]}")
+        if manifest.pop("hash") != _hash(manifest):
+            raise DamagedRunError(f"{folder / MANIFEST}: its hash is not the one in itself")
         for name, digest in manifest["files"].items():
             if file_hash(folder / name) != digest:
                 raise DamagedRunError(f"{folder / name}: its hash is not the one in {MANIFEST}")
@@ -195,12 +209,16 @@ def read_run(folder: Path, key: str) -> StoredRun:
         return StoredRun(key, folder, measurements, dict(manifest["provenance"]))
     except DamagedRunError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedRunError(f"{folder}: is not a whole run ({type(error).__name__}: {error})") from error
 
 
 def _json(value: object) -> str:
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _hash(manifest: Mapping[str, object]) -> str:
+    return hashlib.sha256(_json(manifest).encode()).hexdigest()
 
 
 def _flush(path: Path) -> None:

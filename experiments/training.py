@@ -152,17 +152,12 @@ def fit(
 def _optimizer(
     model: nn.Module, budget: Budget, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    rates = {"lr": budget.learning_rate, "weight_decay": budget.weight_decay}
     optimizer: torch.optim.Optimizer
     if budget.optimizer == "sgd":
-        optimizer = torch.optim.SGD(
-            model.parameters(),
-            budget.learning_rate,
-            momentum=0.9,
-            nesterov=True,
-            weight_decay=budget.weight_decay,
-        )
+        optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, fused=True, **rates)
     else:
-        optimizer = torch.optim.AdamW(model.parameters(), budget.learning_rate, weight_decay=budget.weight_decay)
+        optimizer = torch.optim.AdamW(model.parameters(), fused=True, **rates)
     total = steps * budget.epochs
     warm_up = max(1, total // 10)
 

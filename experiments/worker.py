@@ -5,14 +5,18 @@ make it, go on; wait only when nothing is ready. It tells what it does as JSON l
 """
 
 import json
+import os
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from types import FrameType
+from typing import TextIO
 
 import filelock
 import torch
@@ -38,13 +42,30 @@ def main(options: str, wanted: str) -> None:
         options: JSON of `SuiteOptions`.
         wanted: JSON object of each model's seeds.
     """
+    signal.signal(signal.SIGTERM, _leave)
     make_deterministic()
     suite = Suite(SuiteOptions.from_json(options))
-    work(suite, suite.plan(json.loads(wanted)), _print_event)
+    work(suite, suite.plan(json.loads(wanted)), partial(_write_event, _take_standard_output()))
 
 
-def _print_event(event: str, **fields: object) -> None:
-    print(json.dumps({"event": event, **fields}), flush=True)
+def _leave(signal_number: int, frame: FrameType | None) -> None:
+    """Ends the process as an exception does, so that no lock is kept and no half-written file."""
+    sys.exit(128 + signal_number)
+
+
+def _take_standard_output() -> TextIO:
+    """Standard output for events alone: whatever a library prints goes to standard error from now on."""
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return events
+
+
+def _write_event(stream: TextIO, event: str, **fields: object) -> None:
+    try:
+        print(json.dumps({"event": event, **fields}), file=stream, flush=True)
+    except BrokenPipeError:
+        # Whoever started this worker has gone: a reason to end, and no failure of the run in hand.
+        sys.exit("nobody listens any more")
 
 
 def work(suite: Suite, plan: Plan, emit: Emit) -> None:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 
-from compression.checkpoint import load_state_dict
 from experiments.builders.context import Built, Context, settings
 from experiments.file_hash import file_hash
 
@@ -18,22 +19,24 @@ class WeightsError(ValueError):
 def build(context: Context) -> Built:
     """Needs the setting `sha256` of the file `context.weights_file`, or `torchvision`, the name of its weights."""
     options = settings(context)
-    state = (
-        torchvision_weights(str(options["torchvision"]))
-        if "torchvision" in options
-        else weights_from_file(context.weights_file, str(options["sha256"]))
-    )
-    check_fits(state, resnet18())
+    if "torchvision" in options:
+        source = str(options["torchvision"])
+        state = torchvision_weights(source)
+    else:
+        source = str(context.weights_file)
+        state = weights_from_file(context.weights_file, str(options["sha256"]))
+    check_fits(state, resnet18(), source)
     return Built({name: value.contiguous() for name, value in state.items()}, {})
 
 
 def torchvision_weights(name: str) -> Mapping[str, Tensor]:
     """Downloads (once; torch keeps it) and verifies one of torchvision's published ResNet18 weights."""
+    weights = ResNet18_Weights[name]
     try:
-        state: Mapping[str, Tensor] = ResNet18_Weights[name].get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
+        state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except Exception as error:  # a damaged file raises whatever its bytes lead to
         raise WeightsError(
-            f"torchvision's ResNet18 weights {name} cannot be downloaded ({error}); "
+            f"torchvision's ResNet18 weights {name} cannot be downloaded or read ({type(error).__name__}: {error}); "
             "give a safetensors file with --pretrained-weights"
         ) from error
     return state
@@ -45,16 +48,20 @@ def weights_from_file(path: Path | None, expected_hash: str) -> Mapping[str, Ten
         raise WeightsError("the recipe needs a file of weights; give it with --pretrained-weights")
     if (found := file_hash(path)) != expected_hash:
         raise WeightsError(f"{path}: its SHA-256 is {found[:12]}..., the recipe's is {expected_hash[:12]}...")
-    return load_state_dict(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: no readable safetensors file ({error})") from error
 
 
-def check_fits(state: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Raises WeightsError unless every tensor is one of the model's, of the same shape."""
+def check_fits(state: Mapping[str, Tensor], model: nn.Module, source: str) -> None:
+    """Raises WeightsError, naming the source, unless every tensor is one of the model's, of the same shape."""
     own = model.state_dict()
     if not state:
-        raise WeightsError("the file of weights holds no tensors")
+        raise WeightsError(f"{source}: holds no tensors, must hold some of ResNet18's")
     for name, value in state.items():
         if name not in own:
-            raise WeightsError(f"tensor {name!r} is none of ResNet18's")
+            raise WeightsError(f"{source}: tensor {name!r} is none of ResNet18's")
         if own[name].shape != value.shape:
-            raise WeightsError(f"tensor {name!r} has shape {list(value.shape)}, ResNet18's has {list(own[name].shape)}")
+            shapes = f"{list(value.shape)}, ResNet18's has {list(own[name].shape)}"
+            raise WeightsError(f"{source}: tensor {name!r} has shape {shapes}")

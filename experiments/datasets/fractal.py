@@ -8,6 +8,7 @@ and every later step is one of IEEE 754's exactly rounded operations (+ - * / sq
 transcendental function, a fused multiply-add or a reduction whose order a library may choose.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
@@ -57,8 +58,8 @@ class FractalSpec:
                 least = 1
             if field.name == "resolution":
                 least = 8
-            if not value >= least:
-                raise DatasetError(f"fractal: {field.name} is {value!r}, must be at least {least}")
+            if not least <= value < math.inf:
+                raise DatasetError(f"fractal: {field.name} is {value!r}, must be finite and at least {least}")
 
 
 class _Uniform:
@@ -227,12 +228,10 @@ def _density(column: Floats, row: Floats, resolution: int) -> Floats:
 
 
 def _coloured(density: Floats, noise: float, uniform: _Uniform) -> NDArray[np.uint8]:
-    """Paints a light figure on a dark ground or the reverse, both of random colour, and adds pixel noise."""
+    """Paints a light figure on a dark ground, both of random colour, and adds pixel noise."""
     count = len(density)
-    dark = uniform(count, 1, 1, 3, high=0.5)
-    light = uniform(count, 1, 1, 3, low=0.5)
-    swap = uniform(count, 1, 1, 1) < 0.5
-    figure, ground = np.where(swap, dark, light), np.where(swap, light, dark)
+    ground = uniform(count, 1, 1, 3, high=0.5)
+    figure = uniform(count, 1, 1, 3, low=0.5)
     image = ground + (figure - ground) * density[..., None]
     image += noise * _nearly_normal(uniform, *image.shape)
     return np.floor(np.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)

@@ -53,9 +53,8 @@ def _prepare_fractal(spec: FractalSpec, cache: Path) -> PreparedData:
     code = code_fingerprint(["experiments.datasets.fractal"])
     path = cache / f"fractal-{hashlib.sha256(repr((spec, code)).encode()).hexdigest()[:16]}.safetensors"
     try:
-        return PreparedData(path, stored_hash(path))
-    except (DatasetError, FileNotFoundError):
+        load_dataset(path)
+    except DatasetError:
         cache.mkdir(parents=True, exist_ok=True)
         save_dataset(make_fractal_dataset(spec), path)
-    load_dataset(path)
     return PreparedData(path, stored_hash(path))

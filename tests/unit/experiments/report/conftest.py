@@ -82,7 +82,9 @@ def judge_all(claims: tuple[Claim, ...], seeds: tuple[int, ...], data: str) -> d
     applicable = [claim for claim in claims if applies(claim, data)]
     runs = {claim.id: claim_runs(claim, seeds) for claim in applicable}
     parts = {
-        claim.id: quantities(claim, lambda model, name, of=runs[claim.id]: [run.measurements[name] for run in of[model]])
+        claim.id: quantities(
+            claim, lambda model, name, of=runs[claim.id]: [run.measurements[name] for run in of[model]]
+        )
         for claim in applicable
     }
     statistical = {c.id: (parts[c.id], region(c)) for c in applicable if needs(c).every_seed}
@@ -117,6 +119,11 @@ def judged(claims: tuple[Claim, ...]) -> Callable[..., dict[str, Finding]]:
 @pytest.fixture(scope="session")
 def findings(judged: Callable[..., dict[str, Finding]]) -> dict[str, Finding]:
     return judged()
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[[str, int], StoredRun]:
+    return stored_run
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,114 @@
+"""The options of the pytest command line that belong to claims."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.numerics import THREADS_PER_RUN
+from experiments.suite import SuiteOptions
+from experiments.verdicts import MOST_SEEDS
+
+EXPECTED_RESULTS = "expected_results.json"
+"""The file of claims, in the folder of pytest's configuration."""
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declares the options, in a group of their own."""
+    add = parser.getgroup("claims", "claims of the report (-m reproduce)").addoption
+    add(
+        "--profile",
+        default="default",
+        metavar="NAME",
+        help="data set, budgets and seeds: default (fractal images, 5 seeds), quick (the same in minutes; decides "
+        "nothing), tiny, images (a folder of images), food11 (the report's own protocol)",
+    )
+    add(
+        "--seeds",
+        type=_seeds,
+        metavar="N|LIST",
+        help="seeds in place of the profile's: N for 0 to N-1, or a comma-separated list",
+    )
+    add(
+        "--data-root",
+        metavar="FOLDER",
+        help="for the profiles images and food11: holds training/ and validation/, each with <class>_<n>.jpg or one "
+        "folder per class",
+    )
+    add(
+        "--skip-bad-images",
+        action="store_true",
+        help="leave out unreadable images and say which, instead of stopping",
+    )
+    add(
+        "--pretrained-weights",
+        metavar="FILE",
+        help="for the profiles images and food11: safetensors file of ImageNet's ResNet18, in place of torchvision's "
+        "download; layers that it lacks are initialised",
+    )
+    add(
+        "--results-dir",
+        metavar="FOLDER",
+        help="tables, plots and report go here (default: results, beside pytest's configuration file)",
+    )
+    add(
+        "--store-dir",
+        metavar="FOLDER",
+        help="finished runs are kept here (default: .runs, beside pytest's configuration file)",
+    )
+    add(
+        "--jobs",
+        type=_jobs,
+        metavar="N",
+        help=f"runs to make side by side (default: xdist's -n, or cores / {THREADS_PER_RUN} thread a run)",
+    )
+    add(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="torch's name of the device that trains (default: cpu)",
+    )
+    add("--retry-failed", action="store_true", help="make runs again that failed before")
+    add("--strict-claims", action="store_true", help="fail on inconclusive claims, too")
+    add("--record", action="store_true", help=f"write verdicts and measurements into {EXPECTED_RESULTS}")
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise pytest.UsageError(f"--seeds {text}: must be a number of seeds, or a list such as 0,1,4")
+    if len(parts) == 1 and not 1 <= int(text) <= MOST_SEEDS:
+        raise pytest.UsageError(f"--seeds {text}: must be from 1 to {MOST_SEEDS:,} seeds")
+    seeds = tuple(range(int(text))) if len(parts) == 1 else tuple(map(int, parts))
+    if len(set(seeds)) < len(seeds):
+        raise pytest.UsageError(f"--seeds {text}: must have each seed once")
+    return seeds
+
+
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise pytest.UsageError(f"--jobs {text}: must be a whole number, at least 1")
+    return int(text)
+
+
+def suite_options(config: pytest.Config) -> SuiteOptions:
+    """The options as the suite takes them."""
+    option = config.option
+    return SuiteOptions(
+        profile=option.profile,
+        store=_path(config, option.store_dir) or config.rootpath / ".runs",
+        seeds=option.seeds,
+        device=option.device,
+        data_root=_path(config, option.data_root),
+        skip_bad_images=option.skip_bad_images,
+        pretrained_weights=_path(config, option.pretrained_weights),
+    )
+
+
+def results_folder(config: pytest.Config) -> Path:
+    """Where tables, plots and report go."""
+    return _path(config, config.option.results_dir) or config.rootpath / "results"
+
+
+def _path(config: pytest.Config, text: str | None) -> Path | None:
+    """A path as it is meant by whoever types it: from where pytest was started."""
+    return None if text is None else config.invocation_params.dir / text

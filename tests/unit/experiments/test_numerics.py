@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import numerics
+from experiments.numerics import THREADS_PER_RUN, bfloat16_is_fast, numerics_environment
+
+X86 = "processor\t: 0\nmodel name\t: flags of all kinds\nflags\t\t: fpu avx fma avx512f avx2\n\nprocessor\t: 1\nflags\t\t: x\n"
+ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd sve bf16\n"
+
+
+@pytest.fixture
+def cpu(monkeypatch):
+    """Makes the machine's CPU one that tells this of itself."""
+
+    def pretend(text):
+        def read_text(path, encoding):
+            if text is None:
+                raise FileNotFoundError(path)
+            return text
+
+        monkeypatch.setattr(Path, "read_text", read_text)
+        numerics._cpu_flags.cache_clear()
+
+    yield pretend
+    monkeypatch.undo()
+    numerics._cpu_flags.cache_clear()
+
+
+def test_the_environment_is_json_and_has_all_that_changes_bytes():
+    environment = numerics_environment("cpu")
+    assert set(environment) == {"torch", "device", "machine", "cpu", "threads", "deterministic"}
+    assert json.loads(json.dumps(environment)) == environment
+    assert environment["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert environment["threads"] == THREADS_PER_RUN
+    assert environment["deterministic"] is True
+
+
+def test_devices_are_told_apart():
+    assert numerics_environment("cuda") != numerics_environment("cpu")
+    assert numerics_environment("cuda")["device"] == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [
+        (X86, ["avx", "avx2", "fma", "avx512f"]),
+        (ARM, ["asimd", "sve", "bf16"]),
+        ("", []),
+        (None, []),
+    ],
+)
+def test_the_cpus_instructions_are_told_in_one_order(cpu, text, flags):
+    cpu(text)
+    assert numerics_environment("cpu")["cpu"] == flags
+
+
+@pytest.mark.parametrize(
+    ("text", "fast"),
+    [
+        (X86, False),
+        (ARM, True),
+        ("flags\t: avx512f avx512_bf16\n", True),
+        ("flags\t: amx_bf16\n", True),
+        ("flags\t: notbf16\n", False),
+        (None, False),
+    ],
+)
+def test_bfloat16_is_fast_where_a_flag_says_so(cpu, text, fast):
+    cpu(text)
+    assert bfloat16_is_fast("cpu") is fast
+    assert bfloat16_is_fast("cuda:1") is True

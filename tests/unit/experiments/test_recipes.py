@@ -1,0 +1,144 @@
+import hashlib
+import importlib.util
+
+import pytest
+
+from experiments.claims import check_models, load_claims
+from experiments.code_fingerprint import ROOT
+from experiments.profiles import PROFILES, ProfileError, ProfileRequest, make_profile
+from experiments.recipes import RATES, REPORT_CLASSES, STEPS, pruning_curve, report_recipes
+
+
+def make_catalog(name, tmp_path, weights=None):
+    return report_recipes(make_profile(name, ProfileRequest(data_root=tmp_path)), weights)
+
+
+@pytest.fixture(params=PROFILES)
+def catalog(request, tmp_path):
+    return make_catalog(request.param, tmp_path)
+
+
+@pytest.fixture
+def default(tmp_path):
+    return make_catalog("default", tmp_path)
+
+
+def test_every_model_that_a_claim_names_has_a_recipe(catalog):
+    check_models(load_claims(ROOT / "expected_results.json"), catalog)
+
+
+def test_every_recipe_has_a_builder_and_a_model_family(catalog):
+    for recipe in catalog.values():
+        assert importlib.util.find_spec(f"experiments.builders.{recipe.operation}")
+        assert (ROOT / f"experiments/models/{recipe.architecture.family}.py").is_file()
+
+
+def test_every_recipe_makes_a_run_and_comes_after_its_parents(catalog):
+    seen = []
+    for name, recipe in catalog.items():
+        assert catalog.run(name, 1).recipe is recipe
+        assert all(parent in seen for _, parent in recipe.parents)
+        seen.append(recipe)
+
+
+def test_no_two_names_are_one_recipe_but_equal_architectures(catalog):
+    trained = [recipe for recipe in catalog.values() if recipe.operation != "initialize"]
+    assert len(set(trained)) == len(trained)
+
+
+def test_only_what_has_no_seed_of_its_own_is_shared(catalog):
+    shared = {name for name, recipe in catalog.items() if recipe.shared}
+    assert shared == {"backbone", *(name for name, recipe in catalog.items() if recipe.operation == "initialize")}
+
+
+def test_budgets_and_distillation_are_the_profiles(default):
+    profile = make_profile("default", ProfileRequest())
+    budgets = profile.budgets
+    expected = {
+        "backbone": budgets.pretrain,
+        "teacher-scratch": budgets.teacher,
+        "teacher-finetuned": budgets.fine_tune,
+        "student-scratch": budgets.student,
+        "student-distilled-finetuned": budgets.student,
+        "conv-student-distilled": budgets.conv_student,
+        "cnn-group": budgets.question4,
+        "cnn-ordinary-factorized": budgets.factorize,
+        "pruned-0.9-2-bn": budgets.slim,
+        "pruned-0.9-2-tuned": budgets.slim_fine_tune,
+    }
+    assert {name: default[name].budget for name in expected} == expected
+    distilled = [recipe for recipe in default.values() if recipe.operation == "distill"]
+    assert len(distilled) == 3
+    assert all(dict(recipe.settings) == vars(profile.distillation) for recipe in distilled)
+
+
+def test_compared_models_differ_in_nothing_but_what_is_compared(default):
+    scratch, distilled = default["student-scratch"], default["student-distilled-scratch"]
+    assert (scratch.architecture, scratch.budget, scratch.data) == (
+        distilled.architecture,
+        distilled.budget,
+        distilled.data,
+    )
+    kinds = [default[f"cnn-{kind}"] for kind in ("ordinary", "depthwise", "group")]
+    assert len({recipe.budget for recipe in kinds}) == 1
+    assert len({dict(recipe.architecture.options)["parameters"] for recipe in kinds}) == 1
+
+
+def test_sizes_are_told_for_the_reports_classes_and_the_profiles_resolution(catalog):
+    resolutions = set()
+    for recipe in catalog.values():
+        if recipe.operation == "initialize":
+            assert dict(recipe.settings)["classes"] == REPORT_CLASSES
+            assert (recipe.data, recipe.budget) == (None, None)
+            resolutions.add(dict(recipe.settings)["resolution"])
+    assert len(resolutions) == 1
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("protocol", ["bn", "tuned"])
+def test_a_pruning_curve_prunes_the_step_before(default, rate, protocol):
+    curve = pruning_curve(rate, protocol)
+    assert len(curve) == 1 + len(STEPS)
+    for before, after in zip(curve, curve[1:], strict=False):
+        assert dict(default[after].parents) == {"original": default[before]}
+    widths = [dict(default[name].architecture.options)["widths"] for name in curve[1:]]
+    assert all(sum(b) < sum(a) for a, b in zip(widths, widths[1:], strict=False))
+    assert [default[f"student-{rate}-{step}"].architecture for step in STEPS] == [
+        default[name].architecture for name in curve[1:]
+    ]
+
+
+def test_the_protocols_differ_in_their_operation(default):
+    assert {default[f"pruned-0.9-{step}-bn"].operation for step in STEPS} == {"slim"}
+    assert {default[f"pruned-0.9-{step}-tuned"].operation for step in STEPS} == {"slim_finetune"}
+
+
+def test_a_quantized_model_keeps_its_original(default):
+    quantized = {name: recipe for name, recipe in default.items() if recipe.operation == "quantize"}
+    assert quantized
+    for name, recipe in quantized.items():
+        original, _, bits = name.rpartition("-")
+        assert dict(recipe.parents) == {"original": default[original]}
+        assert recipe.architecture == default[original].architecture
+        assert bits == f"{dict(recipe.settings)['bits']}bit"
+
+
+def test_without_images_to_pretrain_on_the_backbone_is_torchvisions(tmp_path):
+    backbone = make_catalog("images", tmp_path)["backbone"]
+    assert (backbone.operation, backbone.data) == ("import_weights", None)
+    assert dict(backbone.settings) == {"torchvision": "IMAGENET1K_V1"}
+
+
+def test_a_file_of_weights_is_known_by_its_content(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"weights")
+    backbone = make_catalog("images", tmp_path, path)["backbone"]
+    assert dict(backbone.settings) == {"sha256": hashlib.sha256(b"weights").hexdigest()}
+    other = path.rename(tmp_path / "elsewhere")
+    assert make_catalog("images", tmp_path, other)["backbone"] == backbone
+
+
+def test_a_missing_file_of_weights_is_told_with_its_option(tmp_path):
+    path = tmp_path / "absent.safetensors"
+    with pytest.raises(ProfileError, match=r"--pretrained-weights .*absent\.safetensors: there is no such file"):
+        make_catalog("images", tmp_path, path)

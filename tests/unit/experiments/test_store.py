@@ -1,0 +1,396 @@
+import errno
+import json
+import shutil
+import subprocess
+import sys
+import threading
+
+import filelock
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments import store as store_module
+from experiments.code_fingerprint import ROOT
+from experiments.store import (
+    HISTORY,
+    MANIFEST,
+    MEASUREMENTS,
+    WEIGHTS,
+    DamagedRunError,
+    Failure,
+    Store,
+    StoreError,
+    read_run,
+)
+
+KEY = "0123456789abcdef" * 4
+MEASURED = {"accuracy": 78.16, "parameters": 256779}
+EPOCHS = "epoch,accuracy\n1,78.16\n"
+PROVENANCE = {"name": "student-scratch", "seed": 3, "parents": {"teacher": "ab"}, "recipe": [1, None, {"a": 0.1}]}
+CONTENT = b"the weights' bytes"
+
+
+def save(store, key=KEY, measurements=MEASURED, content=CONTENT):
+    return store.save(key, lambda path: path.write_bytes(content), measurements, EPOCHS, PROVENANCE)
+
+
+@pytest.fixture
+def messages():
+    return []
+
+
+@pytest.fixture
+def store(tmp_path, messages):
+    return Store(tmp_path / "store", messages.append)
+
+
+def test_a_run_comes_back_as_it_was_saved(store):
+    saved = save(store)
+    loaded = Store(store.root).load(KEY)
+    assert loaded == saved
+    assert loaded.key == KEY
+    assert loaded.measurements == {**MEASURED, "bytes": len(CONTENT)}
+    assert loaded.provenance == PROVENANCE
+    assert loaded.weights.read_bytes() == CONTENT
+    assert (loaded.folder / HISTORY).read_text("utf-8") == EPOCHS
+    assert {path.name for path in loaded.folder.iterdir()} == {WEIGHTS, MEASUREMENTS, HISTORY, MANIFEST}
+
+
+def test_what_was_never_saved_is_not_there(store, messages):
+    save(store)
+    assert store.load("f" * 64) is None
+    assert messages == []
+    with pytest.raises(FileNotFoundError):
+        read_run(store.root / "runs" / "f", "f")
+
+
+def test_the_same_run_has_the_same_files(tmp_path):
+    folders = [save(Store(tmp_path / name)).folder for name in "ab"]
+    first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    assert first == second
+
+
+def test_a_run_that_is_there_is_kept(store, messages):
+    first = save(store)
+    assert save(store, measurements={"accuracy": 1.0}) == first
+    assert messages == []
+
+
+def edit_manifest(**changes):
+    def damage(folder):
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        (folder / MANIFEST).write_text(json.dumps({**manifest, **changes}), "utf-8")
+
+    return damage
+
+
+def edit_listed_files(change):
+    def damage(folder):
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        change(manifest["files"])
+        (folder / MANIFEST).write_text(json.dumps(manifest), "utf-8")
+
+    return damage
+
+
+def replace_manifest(content):
+    return lambda folder: (folder / MANIFEST).write_bytes(content)
+
+
+def into_folder(folder):
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).mkdir()
+
+
+def into_file(folder):
+    shutil.rmtree(folder)
+    folder.write_text("not a folder", "utf-8")
+
+
+def without_provenance(folder):
+    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    del manifest["provenance"]
+    (folder / MANIFEST).write_text(json.dumps(manifest), "utf-8")
+
+
+DAMAGES = {
+    "empty folder": lambda folder: [path.unlink() for path in folder.iterdir()],
+    "a file in its place": into_file,
+    "weights are a folder": into_folder,
+    "manifest of another run": edit_manifest(key="f" * 64),
+    "manifest of another format": edit_manifest(format=2),
+    "manifest with another seed": edit_manifest(provenance={**PROVENANCE, "seed": 4}),
+    "manifest without its hash": edit_manifest(hash=None),
+    "manifest with one more field": edit_manifest(comment="good"),
+    "manifest with no files": edit_manifest(files={}),
+    "manifest with files as a list": edit_manifest(files=[HISTORY, MEASUREMENTS, WEIGHTS]),
+    "manifest with one more file": edit_listed_files(lambda files: files.update({"../x": "0" * 64})),
+    "manifest with a file less": edit_listed_files(lambda files: files.pop(HISTORY)),
+    "manifest with another hash": edit_listed_files(lambda files: files.update({WEIGHTS: "0" * 64})),
+    "manifest with a number for a hash": edit_listed_files(lambda files: files.update({WEIGHTS: 1})),
+    "manifest without provenance": without_provenance,
+    "a list as manifest": replace_manifest(b"[]"),
+    "null as manifest": replace_manifest(b"null"),
+    "a string as manifest": replace_manifest(b'"format"'),
+    "an empty object as manifest": replace_manifest(b"{}"),
+    "not JSON as manifest": replace_manifest(b"{'format': 1}"),
+    "not UTF-8 as manifest": replace_manifest(b"\xff\xfe{}"),
+    "a deep nest as manifest": replace_manifest(b"[" * 200_000),
+}
+for each in (WEIGHTS, MEASUREMENTS, HISTORY, MANIFEST):
+    DAMAGES |= {
+        f"{each} missing": lambda folder, name=each: (folder / name).unlink(),
+        f"{each} empty": lambda folder, name=each: (folder / name).write_bytes(b""),
+        f"{each} cut short": lambda folder, name=each: (folder / name).write_bytes((folder / name).read_bytes()[:-5]),
+        f"{each} longer": lambda folder, name=each: (folder / name).write_bytes((folder / name).read_bytes() + b"0"),
+    }
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_run_is_set_aside_told_of_and_made_again(store, messages, damage):
+    folder = save(store).folder
+    damage(folder)
+    assert store.load(KEY) is None
+    assert not folder.exists()
+    assert [path.name.partition("-")[0] for path in (store.root / "set-aside").iterdir()] == [KEY]
+    assert len(messages) == 1
+    assert KEY[:12] in messages[0]
+    assert "set aside" in messages[0]
+    assert store.load(KEY) is None
+    assert len(messages) == 1
+    assert save(store).measurements["accuracy"] == MEASURED["accuracy"]
+    assert store.load(KEY) is not None
+
+
+def test_saving_over_a_damaged_run_makes_it_whole(store, messages):
+    folder = save(store).folder
+    (folder / WEIGHTS).write_bytes(b"x")
+    assert save(store).weights.read_bytes() == CONTENT
+    assert len(messages) == 1
+
+
+def test_the_damaged_file_is_named(store):
+    folder = save(store).folder
+    (folder / HISTORY).write_text("epoch\n", "utf-8")
+    with pytest.raises(DamagedRunError) as caught:
+        read_run(folder, KEY)
+    assert str(folder / HISTORY) in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    return save(Store(tmp_path_factory.mktemp("sound")))
+
+
+@st.composite
+def edits(draw):
+    """Bytes of a file turned into others, put in or taken out."""
+    kind = draw(st.sampled_from(["change", "insert", "delete"]))
+    places = draw(st.lists(st.tuples(st.integers(0, 2**20), st.integers(1, 255)), min_size=1, max_size=3))
+
+    def edit(content):
+        changed = bytearray(content)
+        for place, mask in places:
+            at = place % len(changed)
+            if kind == "change":
+                changed[at] ^= mask
+            elif kind == "insert":
+                changed.insert(at, mask)
+            else:
+                del changed[at]
+        return bytes(changed)
+
+    return edit
+
+
+@settings(max_examples=50, deadline=None)
+@given(name=st.sampled_from([WEIGHTS, MEASUREMENTS, HISTORY, MANIFEST]), edit=edits())
+def test_no_edited_byte_gives_wrong_data(sound, tmp_path_factory, name, edit):
+    store = Store(tmp_path_factory.mktemp("edited"))
+    folder = store.root / "runs" / KEY
+    shutil.copytree(sound.folder, folder)
+    (folder / name).write_bytes(edit((folder / name).read_bytes()))
+    loaded = store.load(KEY)
+    if loaded is not None:
+        assert (loaded.measurements, loaded.provenance) == (sound.measurements, sound.provenance)
+        assert loaded.weights.read_bytes() == CONTENT
+        assert (loaded.folder / HISTORY).read_text("utf-8") == EPOCHS
+
+
+def test_nothing_is_seen_of_a_run_that_is_being_written(store):
+    def write(path):
+        path.write_bytes(CONTENT)
+        assert store.load(KEY) is None
+        assert not (path.parent / MANIFEST).exists()
+        # As after a kill: a whole copy, but under its temporary name.
+        shutil.copytree(path.parent, path.parent.with_name(".partial-left-behind"))
+
+    store.save(KEY, write, MEASURED, EPOCHS, PROVENANCE)
+    assert {path.name for path in (store.root / "runs").iterdir()} == {KEY, ".partial-left-behind"}
+
+
+def test_a_left_behind_partial_folder_is_never_read(store):
+    folder = save(store).folder
+    folder.rename(folder.with_name(".partial-whole"))
+    assert store.load(KEY) is None
+    assert save(store).folder == folder
+
+
+def test_a_failed_write_leaves_nothing(store):
+    def write(path):
+        path.write_bytes(b"half")
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        store.save(KEY, write, MEASURED, EPOCHS, PROVENANCE)
+    assert list((store.root / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_measurement_that_is_not_finite_is_refused(store, value):
+    with pytest.raises(StoreError, match=f"run 0123456789ab: measurement loss is {value}, must be finite"):
+        save(store, measurements={"accuracy": 1.0, "loss": value})
+    assert list((store.root / "runs").iterdir()) == []
+
+
+def test_a_full_disk_is_one_clear_error(store):
+    def write(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StoreError) as caught:
+        store.save(KEY, write, MEASURED, EPOCHS, PROVENANCE)
+    assert str(caught.value) == f"run store {store.root}: cannot write a run (No space left on device)"
+
+
+@pytest.mark.parametrize("place", ["", "runs", "failed", "locks"])
+def test_a_store_with_a_file_in_its_place_is_one_clear_error(tmp_path, place):
+    root = tmp_path / "store"
+    (root / place).parent.mkdir(exist_ok=True)
+    (root / place).write_text("a file", "utf-8")
+    with pytest.raises(StoreError, match=r"run store .*store: cannot be created \(.+\)"):
+        Store(root)
+
+
+def test_a_store_that_vanishes_is_one_clear_error(store):
+    shutil.rmtree(store.root)
+    with pytest.raises(StoreError, match=r"run store .*store: cannot write a run \(No such file or directory\)"):
+        save(store)
+
+
+def test_a_failure_comes_back_until_it_is_forgotten(store):
+    failure = Failure("student (seed 1)", "loss is nan – épuisé", "Traceback\n  …")
+    assert store.failure(KEY) is None
+    store.record_failure(KEY, failure)
+    assert Store(store.root).failure(KEY) == failure
+    second = Failure("student (seed 1)", "again", "")
+    store.record_failure(KEY, second)
+    assert store.failure(KEY) == second
+    assert store.failure("f" * 64) is None
+    store.forget_failure(KEY)
+    store.forget_failure(KEY)
+    assert store.failure(KEY) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"1", b'{"name": "a"}', b"\xff", b"{", b"[" * 200_000])
+def test_a_damaged_tombstone_counts_as_none(store, content):
+    store.record_failure(KEY, Failure("a", "b", "c"))
+    (tombstone,) = (store.root / "failed").iterdir()
+    tombstone.write_bytes(content)
+    assert store.failure(KEY) is None
+    assert not tombstone.exists()
+    store.record_failure(KEY, Failure("a", "b", "c"))
+    assert store.failure(KEY) == Failure("a", "b", "c")
+
+
+def test_threads_that_save_one_run_at_once_get_one_run(tmp_path):
+    barrier = threading.Barrier(3)
+
+    class Racing(Store):
+        raced = False
+
+        def load(self, key):
+            """Lets all threads see that the run is missing before any puts it there."""
+            found = super().load(key)
+            if not self.raced:
+                self.raced = True
+                barrier.wait(timeout=10)
+            return found
+
+    results = []
+    stores = [Racing(tmp_path) for _ in range(3)]
+    threads = [threading.Thread(target=lambda s=store: results.append(save(s))) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 3
+    assert results[0] == results[1] == results[2]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [KEY]
+    assert not (tmp_path / "set-aside").exists()
+
+
+def run_script(script, *arguments):
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+SAVING = f"""
+import sys
+from pathlib import Path
+from experiments.store import Store
+
+for number in range(20):
+    run = Store(Path(sys.argv[1])).save(f"{{number}}", lambda p: p.write_bytes({CONTENT!r}), {{"a": 1.0}}, "", {{}})
+    assert run.weights.read_bytes() == {CONTENT!r}
+"""
+
+
+def test_processes_that_save_the_same_runs_at_once_get_them_all(tmp_path):
+    processes = [run_script(SAVING, tmp_path) for _ in range(2)]
+    for process in processes:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == sorted(map(str, range(20)))
+    assert not (tmp_path / "set-aside").exists()
+
+
+def test_a_damaged_run_that_another_process_set_aside_first_is_not_there(store, monkeypatch):
+    def read_then_lose(folder, key):
+        raise DamagedRunError(f"{folder}: gone meanwhile")
+
+    monkeypatch.setattr(store_module, "read_run", read_then_lose)
+    assert store.load(KEY) is None
+
+
+def test_a_lock_excludes_every_other_holder_of_the_same_run(store):
+    other = Store(store.root)
+    with store.lock(KEY):
+        with pytest.raises(filelock.Timeout):
+            other.lock(KEY).acquire(blocking=False)
+        with other.lock("f" * 64).acquire(blocking=False):
+            pass
+    with other.lock(KEY).acquire(blocking=False):
+        pass
+
+
+HOLDING = """
+import sys
+from pathlib import Path
+from experiments.store import Store
+
+with Store(Path(sys.argv[1])).lock(sys.argv[2]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_process_frees_its_lock(store):
+    with run_script(HOLDING, store.root, KEY) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(filelock.Timeout):
+            store.lock(KEY).acquire(blocking=False)
+        process.kill()
+        process.wait(timeout=10)
+        with store.lock(KEY).acquire(timeout=10):
+            pass

@@ -1,0 +1,82 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments.datasets.dataset import load_dataset
+from experiments.numerics import numerics_environment
+from experiments.planning import make_plan
+from experiments.profiles import ProfileError
+from experiments.suite import Suite, SuiteOptions
+
+paths = st.text().map(Path)
+options = st.builds(
+    SuiteOptions,
+    profile=st.text(),
+    store=paths,
+    seeds=st.none() | st.lists(st.integers()).map(tuple),
+    device=st.text(),
+    data_root=st.none() | paths,
+    skip_bad_images=st.booleans(),
+    pretrained_weights=st.none() | paths,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(options)
+def test_options_come_back_from_one_line_of_ascii(chosen):
+    text = chosen.to_json()
+    assert SuiteOptions.from_json(text) == chosen
+    assert text.isascii()
+    assert "\n" not in text
+    assert isinstance(json.loads(text), dict)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store whose images are made once for this module."""
+    return tmp_path_factory.mktemp("store")
+
+
+def test_the_profiles_seeds_can_be_replaced(tmp_path):
+    assert Suite(SuiteOptions("tiny", tmp_path)).seeds == Suite(SuiteOptions("tiny", tmp_path)).profile.seeds
+    assert Suite(SuiteOptions("tiny", tmp_path, seeds=(7,))).seeds == (7,)
+
+
+def test_options_reach_the_profile(tmp_path):
+    target = Suite(SuiteOptions("images", tmp_path, data_root=tmp_path / "images", skip_bad_images=True)).profile.target
+    assert (target.root, target.skip_bad_images) == (tmp_path / "images", True)
+    with pytest.raises(ProfileError, match="--profile none"):
+        Suite(SuiteOptions("none", tmp_path))
+
+
+def test_the_same_options_give_the_same_plan(store):
+    first, second = (Suite(SuiteOptions("tiny", store)).plan({"student-scratch": [0, 1]}) for _ in range(2))
+    assert first == second
+    assert len(first.runs) == 2
+
+
+def test_the_plan_rests_on_data_and_environment(store):
+    suite = Suite(SuiteOptions("tiny", store))
+    hashes = {role: prepared.content_hash for role, prepared in suite.data.items()}
+    assert set(hashes) == {"target", "source"}
+    wanted = {"teacher-finetuned": [0]}
+    assert suite.plan(wanted) == make_plan(suite.catalog, wanted, hashes, numerics_environment("cpu"))
+    dataset = load_dataset(suite.data["target"].path)
+    assert len(dataset.classes) == suite.profile.target.classes
+
+
+def test_stored_are_the_finished_runs_of_the_plan(store):
+    suite = Suite(SuiteOptions("tiny", store))
+    plan = suite.plan({"student-scratch": [0, 1]})
+    first, second = plan.keys["student-scratch"]
+    assert suite.stored(plan) == {}
+    run = suite.store.save(first, lambda path: path.write_bytes(b"w"), {"accuracy": 9.0}, "", {})
+    suite.store.save("0" * 64, lambda path: path.write_bytes(b"w"), {"accuracy": 9.0}, "", {})
+    assert suite.stored(plan) == {first: run}
+    run.weights.write_bytes(b"v")
+    assert suite.stored(plan) == {}
+    assert len(suite.warnings) == 1
+    assert first in suite.warnings[0]
