@@ -155,18 +155,22 @@ class AccuracyClaim(_Claim):
 
 
 class ComparisonClaim(_Claim):
-    """The difference A - B, paired by seed, for each pair [A, B], lies within bounds. Unit: points."""
+    """The difference A - B, paired by seed, for each pair [A, B], lies within bounds. Unit: points.
+
+    `above` excludes its bound (above 0: A is better); the other two include it.
+    """
 
     kind: Literal["comparison"]
     measure: AccuracyMeasure = "accuracy"
     pairs: Pairs
+    above: float | None = None
     at_least: float | None = None
     at_most: float | None = None
 
     @model_validator(mode="after")
     def _check_operands(self) -> Self:
         _check_pairs(self.pairs)
-        _check_bounds("at_least", self.at_least, "at_most", self.at_most)
+        _check_either("above", self.above, "at_least", self.at_least, "at_most", self.at_most)
         return self
 
 
@@ -282,8 +286,8 @@ def region(claim: Claim) -> Region:
     match claim:
         case ParametersClaim(equals=int(count)):
             return Region(count, count)
-        case SizeClaim(ratio_above=float(ratio)):
-            return Region(lower=math.nextafter(ratio, math.inf))
+        case SizeClaim(ratio_above=float(bound)) | ComparisonClaim(above=float(bound)):
+            return Region(lower=math.nextafter(bound, math.inf))
         case SizeClaim():
             return _region(claim.ratio_at_least, claim.ratio_at_most)
         case AccuracyClaim(published=float(published), tolerance=float(tolerance)):
@@ -390,6 +394,8 @@ def describe(claim: Claim) -> str:
             return f"{_bounds(claim.ratio_at_least, claim.ratio_at_most)} times"
         case AccuracyClaim(published=float(published), tolerance=float(tolerance)):
             return f"{_number(published)} +- {_number(tolerance)}"
+        case ComparisonClaim(above=float(points)):
+            return f"> {_number(points)} points"
         case ComparisonClaim():
             return f"{_bounds(claim.at_least, claim.at_most)} points"
         case CurveClaim(shape="falling"):

@@ -43,6 +43,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_session] = ClaimSession(config.rootpath / EXPECTED_RESULTS, suite_options(config))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Reads the claims, since an error while collecting would be shown with a traceback, or under xdist not at all."""
+    with _usage_errors():
+        _ = session.config.stash[_session].claims
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leaves the unit tests alone where only claims are asked for: they import torch, which takes seconds."""
     only_claims = config.option.markexpr.strip() == "reproduce"
@@ -55,11 +62,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if marker is None:
         return
     session = metafunc.config.stash[_session]
-    try:
-        claims = [claim for claim in session.claims if claim.kind == marker.args[0]]
-    except SUITE_ERRORS as error:
-        # Any other exception would become this file's collection error, with a traceback.
-        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+    claims = [claim for claim in session.claims if claim.kind == marker.args[0]]
     session.tested.update(claim.id for claim in claims)
     metafunc.parametrize("claim", claims, ids=[claim.id for claim in claims])
 
@@ -83,13 +86,6 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         claims = [claim for item in session.items if (claim := _claim_of(item)) is not None]
         _build(session.config, claims, session.config.option.jobs)
     return (yield)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Reads the claims under xdist before its workers do, from which no error would come through as it is meant."""
-    with _usage_errors():
-        _ = config.stash[_session].claims
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -198,14 +194,15 @@ class _Reported:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Writes results, and records them if asked to; under xdist the controller does."""
     config = session.config
-    if hasattr(config, "workerinput") or not (findings := _reported_findings(config)):
+    reported = config.stash[_reported].ids
+    if hasattr(config, "workerinput") or not reported:
         return
     try:
+        if config.option.record:
+            config.stash[_session].record(reported)
         # A warning of a plotting library, made an error for the tests, should not cost a session its results.
         with warnings.catch_warnings(action="default"):
-            write_results(findings, config.stash[_session].conditions, results_folder(config))
-        if config.option.record:
-            config.stash[_session].record(findings.values())
+            write_results(_reported_findings(config), config.stash[_session].conditions, results_folder(config))
     except SUITE_ERRORS as error:
         # Raised, it would keep the terminal's summary from being shown.
         config.stash[_unwritten] = str(error)

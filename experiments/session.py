@@ -1,6 +1,7 @@
 """The claims of one pytest session: which are selected, their runs, and what was found."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -58,7 +59,10 @@ class ClaimSession:
     def suite(self) -> Suite:
         """Profile, recipes, data and store; every model of a claim is known to have a recipe."""
         suite = Suite(self.options)
-        check_models(self._expected, suite.catalog)
+        try:
+            check_models(self._expected, suite.catalog)
+        except ClaimsError as error:
+            raise ClaimsError(f"{self.path}: {error}") from None
         return suite
 
     @cached_property
@@ -83,14 +87,23 @@ class ClaimSession:
         build_missing(self.suite, needed, jobs or default_jobs(), console)
         self._made = needed
 
-    def record(self, findings: Iterable[Finding]) -> None:
-        """Writes the verdicts and estimates of those claims that were judged into the file.
+    def record(self, ids: Collection[str]) -> None:
+        """Writes the verdicts and estimates of those of the claims that were judged into the file.
+
+        From then on findings have them, too.
 
         Raises:
             ClaimsError: The file cannot be written.
         """
-        records = {finding.claim.id: record(finding.judgement) for finding in findings if finding.judgement is not None}
+        judgements = {id_: found.judgement for id_, found in self.findings.items() if id_ in ids}
+        records = {id_: record(judgement) for id_, judgement in judgements.items() if judgement is not None}
+        # Read again: another session may have recorded another profile meanwhile.
+        recorded = with_recorded(load_claims(self.path), self.suite.profile.name, records)
         try:
-            save_claims(with_recorded(load_claims(self.path), self.suite.profile.name, records), self.path)
+            save_claims(recorded, self.path)
         except OSError as error:
             raise ClaimsError(f"{self.path}: cannot be written ({error.strerror})") from error
+        claims = {claim.id: claim for claim in recorded.claims}
+        self.findings = {
+            id_: replace(found, claim=claims.get(id_, found.claim)) for id_, found in self.findings.items()
+        }

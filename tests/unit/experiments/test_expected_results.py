@@ -123,7 +123,7 @@ WRONG_FIELDS = [
     ("accuracy", {"at_least": 3}, "'published' stands beside 'at_least' or 'at_most'"),
     ("accuracy", {"published": ..., "tolerance": ...}, "nothing is asked: give 'published', or 'at_least'"),
     ("accuracy", {"measure": "loss"}, "measure is 'loss': Input should be 'accuracy'"),
-    ("comparison", {"at_most": ...}, "nothing is asked: give 'at_least' or 'at_most'"),
+    ("comparison", {"at_most": ...}, "nothing is asked: give 'above', or 'at_least' or 'at_most'"),
     ("comparison", {"at_least": 0.5}, "'at_least' is 0.5, should be below 'at_most', 0.5"),
     ("curve", {"margin": -1}, "the margin of a falling curve is -1, should be 0 or more"),
     ("curve", {"shape": "accelerating", "models": ["a", "b"]}, "'models' should be 3 or more"),
