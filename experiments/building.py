@@ -232,7 +232,7 @@ class _Live:
         else:
             self._progress.remove_task(self._tasks.pop(key))
             if kind == "failed":
-                self._progress.console.print(f"failed {event['message']}", markup=False)
+                self._progress.console.print(f"failed {event['message']}", markup=False, highlight=False)
         note = f"{self._clock.runs_done}/{self._total} runs, {self._clock.left()}"
         self._progress.update(self._all, completed=self._clock.share, note=note)
 

@@ -8,6 +8,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from experiments.claims import ExpectedResults, applies
+from experiments.datasets.preparation import PreparedData
 from experiments.judging import wanted
 from experiments.planning import Plan
 from experiments.suite import Suite, SuiteOptions
@@ -79,6 +80,13 @@ def measurements(model: str, seed: int) -> dict[str, float]:
 
 def tiny_suite(store: Path, seeds: tuple[int, ...] | None = None) -> Suite:
     return Suite(SuiteOptions("tiny", store, seeds))
+
+
+def suite_without_data(store: Path, seeds: tuple[int, ...] | None = None) -> Suite:
+    """A suite that can plan and judge, but make nothing that is trained."""
+    suite = tiny_suite(store, seeds)
+    suite.data = {role: PreparedData(store / role, role) for role in ("target", "source")}
+    return suite
 
 
 def fill(suite: Suite, models: Mapping[str, Sequence[int]], measure: Measure = measurements) -> Plan:

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from fake_runs import CLAIMS, VERDICTS, claim, fill, fill_for_claims, measurements, results, tiny_suite
+from fake_runs import CLAIMS, VERDICTS, claim, fill, fill_for_claims, measurements, results, suite_without_data
 from scipy.stats import ttest_1samp
 
 from experiments.judging import judge_claims, wanted
@@ -11,14 +11,14 @@ from experiments.verdicts import Verdict
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory):
-    suite = tiny_suite(tmp_path_factory.mktemp("store"))
+    suite = suite_without_data(tmp_path_factory.mktemp("store"))
     fill_for_claims(suite)
     return suite
 
 
 @pytest.fixture
 def empty(tmp_path):
-    return tiny_suite(tmp_path)
+    return suite_without_data(tmp_path)
 
 
 def judge(suite, *claims):
@@ -69,7 +69,7 @@ ON_SEEDS = claim("q2-better", "comparison", pairs=[["teacher-scratch", "student-
 
 
 def test_an_exact_claim_needs_the_first_seed_alone(tmp_path):
-    suite = tiny_suite(tmp_path, seeds=(2, 0))
+    suite = suite_without_data(tmp_path, seeds=(2, 0))
     fill(suite, {"teacher-scratch": (2,), "student-scratch": (2,)})
     findings = judge(suite, EXACT, ON_SEEDS)
     assert findings["q1-smaller"].verdict is Verdict.REPRODUCED
@@ -87,7 +87,7 @@ def test_exact_claims_want_the_first_seed():
 
 
 def test_one_seed_decides_nothing_that_rests_on_seeds(tmp_path):
-    suite = tiny_suite(tmp_path, seeds=(0,))
+    suite = suite_without_data(tmp_path, seeds=(0,))
     fill(suite, {"teacher-scratch": (0,), "student-scratch": (0,)})
     found = judge(suite, ON_SEEDS)["q2-better"]
     assert found.verdict is Verdict.INCONCLUSIVE

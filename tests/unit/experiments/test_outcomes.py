@@ -40,7 +40,7 @@ def test_inconclusive_claims_fail_only_if_strict(recorded):
     assert outcome(finding(Verdict.INCONCLUSIVE), recorded, strict=True) is Outcome.FAILED
 
 
-@pytest.mark.parametrize(("recorded", "strict"), product(RECORDS, (False, True)))
+@pytest.mark.parametrize(("recorded", "strict"), list(product(RECORDS, (False, True))))
 def test_what_was_not_judged_ends_the_same_whatever_is_recorded(recorded, strict):
     assert outcome(finding(None), recorded, strict=strict) is Outcome.ERROR
     assert outcome(finding(Verdict.NOT_APPLICABLE), recorded, strict=strict) is Outcome.SKIPPED

@@ -1,0 +1,346 @@
+import io
+import itertools
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from fake_runs import fill, suite_without_data
+from rich.console import Console
+
+from experiments import building
+from experiments.building import WorkersError, build_missing, default_jobs, display
+from experiments.code_fingerprint import ROOT
+
+WANTED = {"student-scratch": (0, 1)}
+PREAMBLE = """#!{python}
+import json, os, pathlib, signal, sys, time
+options, wanted = sys.argv[-2:]
+folder = pathlib.Path(json.loads(options)["store"])
+def tell(event, **fields):
+    print(json.dumps({{"event": event, **fields}}), flush=True)
+def first(name):
+    try:
+        (folder / name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+"""
+
+
+@pytest.fixture
+def suite(tmp_path):
+    return suite_without_data(tmp_path / "store")
+
+
+@pytest.fixture
+def worker(tmp_path, monkeypatch):
+    """Puts a script in the place of Python, so that it runs as every worker."""
+
+    def write(body):
+        script = tmp_path / "worker"
+        script.write_text(PREAMBLE.format(python=sys.executable) + body)
+        script.chmod(0o755)
+        monkeypatch.setattr(building.sys, "executable", str(script))
+
+    return write
+
+
+def plain():
+    return Console(file=io.StringIO(), width=200)
+
+
+def lines(console):
+    return console.file.getvalue().splitlines()
+
+
+def plan_keys(suite, wanted=WANTED):
+    return {planned.run.title: key for key, planned in suite.plan(wanted).runs.items()}
+
+
+def test_what_the_store_has_is_not_made_again(suite, worker):
+    fill(suite, WANTED)
+    worker("first('started')")
+    console = plain()
+    build_missing(suite, WANTED, 2, console)
+    assert lines(console) == []
+    assert not (suite.store.root / "started").exists()
+
+
+def test_workers_are_given_the_options_and_what_is_wanted(suite, worker):
+    worker("(folder / 'arguments').write_text(json.dumps(sys.argv))")
+    build_missing(suite, WANTED, 1, plain())
+    arguments = building.json.loads((suite.store.root / "arguments").read_text())
+    assert arguments[1:-2] == ["-P", "-m", "experiments.worker"]
+    assert type(suite.options).from_json(arguments[-2]) == suite.options
+    assert building.json.loads(arguments[-1]) == {"student-scratch": [0, 1]}
+
+
+def test_workers_compute_on_one_thread_with_this_code(suite, worker, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    worker("(folder / 'environment').write_text(json.dumps(dict(os.environ)))")
+    build_missing(suite, WANTED, 1, plain())
+    environment = building.json.loads((suite.store.root / "environment").read_text())
+    assert (environment["OMP_NUM_THREADS"], environment["MKL_NUM_THREADS"]) == ("1", "1")
+    assert environment["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/elsewhere"]
+
+
+@pytest.mark.parametrize(("jobs", "started"), [(1, 1), (2, 2), (8, 2)])
+def test_no_more_workers_are_started_than_there_are_runs_to_make(suite, worker, jobs, started):
+    worker("(folder / f'worker-{os.getpid()}').touch()")
+    console = plain()
+    build_missing(suite, WANTED, jobs, console)
+    assert len(list(suite.store.root.glob("worker-*"))) == started
+    assert lines(console) == [f"2 of 2 runs to make, {started} at a time"]
+
+
+def test_there_is_a_line_for_each_finished_run_and_no_other(suite, worker):
+    first, second = plan_keys(suite).values()
+    worker(f"""
+tell("start", key="{first}", title="one")
+for share in (0.25, 0.5, 0.75, 1.0):
+    tell("epoch", key="{first}", share=share, accuracy=50.0)
+tell("done", key="{first}")
+tell("start", key="{second}", title="two")
+tell("failed", key="{second}", message="two: ValueError: [red]too hot[/red]")
+""")
+    console = plain()
+    build_missing(suite, WANTED, 1, console)
+    _, done, failed = lines(console)
+    assert done.startswith("[1/2] done one; ")
+    assert failed.startswith("[2/2] failed two: ValueError: [red]too hot[/red]; ")
+
+
+def test_a_worker_that_fails_is_an_error_with_the_end_of_what_it_wrote(suite, worker):
+    worker("""
+for number in range(200):
+    print("line", number, file=sys.stderr)
+sys.exit(3)
+""")
+    with pytest.raises(WorkersError) as raised:
+        build_missing(suite, WANTED, 1, plain())
+    first, *rest = str(raised.value).splitlines()
+    assert first == "a worker ended with status 3"
+    assert rest == [f"line {number}" for number in range(150, 200)]
+
+
+def test_what_is_no_event_is_no_harm(suite, worker):
+    worker("""
+print("Downloading")
+sys.stderr.buffer.write(b"caf\\xe9\\n")
+sys.exit(3)
+""")
+    with pytest.raises(WorkersError) as raised:
+        build_missing(suite, WANTED, 1, plain())
+    assert sorted(str(raised.value).splitlines()[1:]) == ["Downloading", "caf\N{REPLACEMENT CHARACTER}"]
+
+
+def test_a_killed_worker_is_an_error_where_no_other_goes_on(suite, worker):
+    worker("""
+(folder / "pid").write_text(str(os.getpid()))
+print("loading", file=sys.stderr, flush=True)
+(folder / "ready").touch()
+time.sleep(60)
+""")
+    killer = threading.Thread(target=kill_when_ready, args=(suite.store.root,))
+    killer.start()
+    with pytest.raises(WorkersError, match=r"\Aa worker was ended by SIGKILL\nloading\Z"):
+        build_missing(suite, WANTED, 1, plain())
+    killer.join()
+
+
+def kill_when_ready(folder):
+    wait_for(folder / "ready")
+    os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+
+
+def wait_for(path, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not come"
+        time.sleep(0.02)
+
+
+def test_a_killed_worker_costs_nothing_where_another_has_made_the_rest(suite, worker):
+    worker("""
+if first("killed"):
+    os.kill(os.getpid(), signal.SIGKILL)
+""")
+    console = plain()
+    build_missing(suite, WANTED, 2, console)
+    assert lines(console)[1:] == ["warning: a worker was ended by SIGKILL", "other workers have made what it left"]
+
+
+def test_each_dead_worker_is_told_of(suite, worker):
+    worker("sys.exit(2 if first('dead') else 3)")
+    with pytest.raises(WorkersError) as raised:
+        build_missing(suite, WANTED, 2, plain())
+    assert sorted(str(raised.value).splitlines()) == ["a worker ended with status 2", "a worker ended with status 3"]
+
+
+INTERRUPTED = """
+{before}
+(folder / f"pid-{{os.getpid()}}").touch()
+tell("start", key="{key}", title="one")
+time.sleep(60)
+"""
+
+
+def interrupt_build(suite, worker, monkeypatch, before=""):
+    """Builds, and raises KeyboardInterrupt at the first event."""
+    worker(INTERRUPTED.format(before=before, key=next(iter(plan_keys(suite).values()))))
+
+    class Interrupting:
+        def show(self, event):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(building, "_Lines", lambda *_: Interrupting())
+    with pytest.raises(KeyboardInterrupt):
+        build_missing(suite, WANTED, 2, plain())
+    return [int(path.name.removeprefix("pid-")) for path in suite.store.root.glob("pid-*")]
+
+
+def test_an_interrupted_build_ends_its_workers(suite, worker, monkeypatch):
+    pids = interrupt_build(suite, worker, monkeypatch)
+    assert pids
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_worker_that_does_not_end_when_told_to_is_killed(suite, worker, monkeypatch):
+    monkeypatch.setattr(building, "_SECONDS_TO_END", 0.1)
+    pids = interrupt_build(suite, worker, monkeypatch, before="signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    assert pids
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_worker_that_cannot_start_leaves_none_running(suite, worker, monkeypatch):
+    worker("(folder / f'pid-{os.getpid()}').touch()\ntime.sleep(60)")
+    starts = itertools.count()
+    start = building.subprocess.Popen
+
+    def start_once(*arguments, **keywords):
+        if next(starts):
+            wait = suite.store.root.glob("pid-*")
+            while not list(wait):
+                time.sleep(0.02)
+                wait = suite.store.root.glob("pid-*")
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return start(*arguments, **keywords)
+
+    monkeypatch.setattr(building.subprocess, "Popen", start_once)
+    with pytest.raises(BlockingIOError):
+        build_missing(suite, WANTED, 2, plain())
+    (path,) = suite.store.root.glob("pid-*")
+    assert not Path(f"/proc/{path.name.removeprefix('pid-')}").exists()
+
+
+def test_there_are_as_many_jobs_as_cores(monkeypatch):
+    for cores, jobs in ((6, 6), (1, 1), (None, 1)):
+        monkeypatch.setattr(building.os, "cpu_count", lambda cores=cores: cores)
+        assert default_jobs() == jobs
+
+
+class Clock:
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        monkeypatch.setattr(building.time, "monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+def shown_lines(suite, wanted, events, clock):
+    """What is printed for events, each given with the second at which it comes."""
+    plan, console = suite.plan(wanted), plain()
+    with display(plan, list(plan.runs), console) as shown:
+        for second, event in events:
+            clock.now = 100.0 + second
+            shown.show(event)
+    return lines(console)
+
+
+def start(key):
+    return {"event": "start", "key": key, "title": key[:6]}
+
+
+def epoch(key, share):
+    return {"event": "epoch", "key": key, "share": share, "accuracy": 50.0}
+
+
+def done(key):
+    return {"event": "done", "key": key}
+
+
+def test_the_time_left_follows_from_the_effort_that_is_done(suite, clock):
+    plan = suite.plan({"teacher-scratch": (0,), "student-scratch": (0,)})
+    teacher, student = plan.keys["teacher-scratch"][0], plan.keys["student-scratch"][0]
+    efforts = [plan.runs[key].effort for key in (teacher, student)]
+    events = [(0, start(teacher)), (0, start(student)), (30, epoch(teacher, 0.5)), (40, done(student))]
+    (line,) = shown_lines(suite, {"teacher-scratch": (0,), "student-scratch": (0,)}, events, clock)
+    made = 0.5 * efforts[0] + efforts[1]
+    left = 40 * (sum(efforts) - made) / made
+    assert line == f"[1/2] done {student[:6]}; about {left:.0f} s left"
+
+
+def test_a_long_time_left_is_told_in_minutes(suite, clock):
+    first, second = plan_keys(suite).values()
+    events = [(0, start(first)), (0, start(second)), (600, done(first))]
+    assert shown_lines(suite, WANTED, events, clock) == [f"[1/2] done {first[:6]}; about 10 min left"]
+
+
+def test_a_run_whose_last_epoch_is_over_is_not_yet_done(suite, clock):
+    first, second = plan_keys(suite).values()
+    events = [(0, start(first)), (0, start(second)), (1, epoch(second, 1.0)), (1, done(first)), (2, done(second))]
+    assert [line.partition(" ")[0] for line in shown_lines(suite, WANTED, events, clock)] == ["[1/2]", "[2/2]"]
+
+
+def test_what_a_failed_run_keeps_from_being_made_takes_no_time(suite, clock):
+    wanted = {"student-scratch": (0,), "pruned-0.9-1-bn": (0,)}
+    keys = plan_keys(suite, wanted)
+    failed, other = keys["backbone (shared)"], keys["student-scratch (seed 0)"]
+    failure = {"event": "failed", "key": failed, "message": "backbone: too hot"}
+    events = [(0, start(failed)), (0, start(other)), (10, failure), (20, epoch(other, 1.0)), (30, done(other))]
+    assert shown_lines(suite, wanted, events, clock)[-1].endswith("about 0 s left")
+
+
+def terminal(**options):
+    return Console(file=io.StringIO(), force_terminal=True, width=120, **options)
+
+
+def test_a_terminal_has_a_live_bar(suite):
+    first, second = plan_keys(suite).values()
+    plan, console = suite.plan(WANTED), terminal()
+    with display(plan, list(plan.runs), console) as shown:
+        for event in (start(first), epoch(first, 0.5), start(second), epoch(second, 0.25), done(first)):
+            shown.show(event)
+    written = console.file.getvalue()
+    assert "━" in written
+    assert "1/2 runs" in written
+    assert second[:6] in written
+    assert "50.0 %" in written
+
+
+def test_a_live_display_tells_of_failures_and_leaves_nothing_else(suite):
+    key = next(iter(plan_keys(suite).values()))
+    plan, console = suite.plan(WANTED), terminal()
+    with display(plan, list(plan.runs), console) as shown:
+        shown.show(start(key))
+        shown.show({"event": "failed", "key": key, "message": "student: ValueError: [red]too hot[/red]"})
+    assert "failed student: ValueError: [red]too hot[/red]" in console.file.getvalue()
+    assert console.file.getvalue().endswith("\x1b[2K")
+
+
+def test_colours_without_a_terminal_have_lines(suite):
+    first, _ = plan_keys(suite).values()
+    plan, console = suite.plan(WANTED), terminal(force_interactive=False)
+    with display(plan, list(plan.runs), console) as shown:
+        shown.show(start(first))
+        shown.show(done(first))
+    assert len(lines(console)) == 1
+    assert "━" not in console.file.getvalue()
