@@ -4,6 +4,6 @@ What is made: `recipe` (what a recipe is), `recipes` (the report's), `profiles` 
 `datasets`.
 How it is made: `training`, `augmentation`, `builders` (one an operation), `making`, `worker`, `building`, `planning`.
 Where it is kept: `store`, known by `planning`'s keys, `code_fingerprint` and `numerics`.
-What is said of it: `claims`, `verdicts`, `judging`, `outcomes`, `report`; `session` and `pytest_plugin` bring it to
-pytest.
+What is said of it: `claims` (over `operands`, kept in `claims_file`), `verdicts`, `judging`, `outcomes`, `report`;
+`session` and `pytest_plugin` bring it to pytest.
 """

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from experiments.code_fingerprint import ROOT
 from experiments.numerics import THREADS_PER_RUN
+from experiments.open_runs import OpenRuns
 from experiments.planning import Plan
 from experiments.suite import Suite
 
@@ -50,7 +51,7 @@ def default_jobs() -> int:
 
 
 def build_missing(suite: Suite, wanted: Wanted, jobs: int, console: Console) -> None:
-    """Makes those wanted runs that the store lacks.
+    """Makes those wanted runs that the store lacks, unless they failed before.
 
     A worker that ends early, such as one that the system kills for want of memory, costs the run that it was making a
     second attempt, by another worker.
@@ -60,18 +61,17 @@ def build_missing(suite: Suite, wanted: Wanted, jobs: int, console: Console) -> 
     """
     with console.status("reading the data and the run store"):
         plan = suite.plan(wanted)
-        stored = suite.stored(plan)
-    missing = [planned for key, planned in plan.runs.items() if key not in stored]
+        missing = [planned.key for planned in OpenRuns(suite.store, plan).waiting()]
     if not missing:
         return
     jobs = min(jobs, len(missing))
     console.print(f"{len(missing)} of {len(plan.runs)} runs to make, {jobs} at a time")
-    with display(plan, [planned.key for planned in missing], console) as shown:
+    with display(plan, missing, console) as shown:
         problems = _listen(suite, wanted, jobs, shown)
     if len(problems) == jobs:
         raise WorkersError("\n".join(problems))
     for problem in problems:
-        console.print(f"warning: {problem}\nother workers have made what it left", markup=False, highlight=False)
+        console.out(f"warning: {problem}\nother workers have made what it left", highlight=False)
 
 
 def _listen(suite: Suite, wanted: Wanted, jobs: int, shown: Display) -> list[str]:
@@ -207,7 +207,7 @@ class _Lines:
         elif event["event"] in ("done", "failed"):
             what = event.get("message") or self._titles[event["key"]]
             count = f"[{self._clock.runs_done}/{self._total}]"
-            self._console.print(f"{count} {event['event']} {what}; {self._clock.left()}", markup=False, highlight=False)
+            self._console.out(f"{count} {event['event']} {what}; {self._clock.left()}", highlight=False)
 
 
 @contextmanager
@@ -225,14 +225,15 @@ class _Live:
         self._clock.update(event)
         kind, key = event["event"], event["key"]
         if kind == "start":
-            self._tasks[key] = self._progress.add_task(event["title"], total=1.0, note="")
+            if key not in self._tasks:  # a killed worker may have started it before
+                self._tasks[key] = self._progress.add_task(event["title"], total=1.0, note="")
         elif kind == "epoch":
             note = f"{event['accuracy']:.1f} %"
             self._progress.update(self._tasks[key], completed=event["share"], note=note)
         else:
             self._progress.remove_task(self._tasks.pop(key))
             if kind == "failed":
-                self._progress.console.print(f"failed {event['message']}", markup=False, highlight=False)
+                self._progress.console.out(f"failed {event['message']}", highlight=False)
         note = f"{self._clock.runs_done}/{self._total} runs, {self._clock.left()}"
         self._progress.update(self._all, completed=self._clock.share, note=note)
 

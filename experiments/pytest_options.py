@@ -14,7 +14,9 @@ EXPECTED_RESULTS = "expected_results.json"
 
 def add_options(parser: pytest.Parser) -> None:
     """Declares the options, in a group of their own."""
-    add = parser.getgroup("claims", "claims of the report (-m reproduce)").addoption
+    # Before pytest has read these options, it takes any word that names an existing path for a place of tests.
+    title = "claims of the report (-m reproduce); give existing folders and files with '=', as --data-root=FOLDER"
+    add = parser.getgroup("claims", title).addoption
     add(
         "--profile",
         default="default",

@@ -51,9 +51,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leaves the unit tests alone where only claims are asked for: they import torch, which takes seconds."""
+    """Leaves other tests alone where only claims are asked for: they import torch, which takes seconds."""
     only_claims = config.option.markexpr.strip() == "reproduce"
-    return True if only_claims and collection_path == config.rootpath / "tests" / "unit" else None
+    is_other = collection_path.parent == config.rootpath / "tests" and collection_path.name != "reproduce"
+    return True if only_claims and is_other else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -216,16 +217,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section("claims")
     console = _console(config)
     for warning in config.stash[_session].suite.warnings:
-        console.print(f"warning: {warning}", markup=False)
+        console.out(f"warning: {warning}", highlight=False)
     print_claims(findings, config.option.profile, console)
     if unwritten := config.stash.get(_unwritten, ""):
-        console.print(f"ERROR: {unwritten}", style="bold red", markup=False)
+        console.out(f"ERROR: {unwritten}", style="bold red", highlight=False)
         return
     folder = results_folder(config)
     here = config.invocation_params.dir
     shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
     title = config.stash[_session].conditions.title
-    console.print(f"{title}; tables, plots and report.html are in {shown}/", markup=False)
+    console.out(f"{title}; tables, plots and report.html are in {shown}/", highlight=False)
     if config.option.record:
         console.print(f"recorded in {EXPECTED_RESULTS}")
 

@@ -8,17 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments.building import WorkersError, build_missing, default_jobs
-from experiments.claims import (
-    Claim,
-    ClaimsError,
-    ExpectedResults,
-    applies,
-    check_models,
-    load_claims,
-    record,
-    save_claims,
-    with_recorded,
-)
+from experiments.claims import Claim, ClaimsError, ExpectedResults, applies
+from experiments.claims_file import check_models, load_claims, record, save_claims, with_recorded
 from experiments.datasets.dataset import DatasetError
 from experiments.judging import Finding, judge_claims, wanted
 from experiments.profiles import ProfileError

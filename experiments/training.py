@@ -152,12 +152,12 @@ def fit(
 def _optimizer(
     model: nn.Module, budget: Budget, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    rates = {"lr": budget.learning_rate, "weight_decay": budget.weight_decay}
+    parameters, rate, decay = model.parameters(), budget.learning_rate, budget.weight_decay
     optimizer: torch.optim.Optimizer
     if budget.optimizer == "sgd":
-        optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, fused=True, **rates)
+        optimizer = torch.optim.SGD(parameters, rate, 0.9, weight_decay=decay, nesterov=True, fused=True)
     else:
-        optimizer = torch.optim.AdamW(model.parameters(), fused=True, **rates)
+        optimizer = torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=True)
     total = steps * budget.epochs
     warm_up = max(1, total // 10)
 

@@ -25,6 +25,7 @@ from experiments.builders.context import Context, Parent
 from experiments.datasets.dataset import Dataset, load_dataset
 from experiments.making import history_csv, make, make_deterministic, write_weights
 from experiments.numerics import numerics_environment
+from experiments.open_runs import OpenRuns
 from experiments.planning import Plan, PlannedRun
 from experiments.store import Failure, Store
 from experiments.suite import Suite, SuiteOptions
@@ -70,45 +71,14 @@ def _write_event(stream: TextIO, event: str, **fields: object) -> None:
 
 def work(suite: Suite, plan: Plan, emit: Emit) -> None:
     """The loop; ends when every run is finished, has failed or cannot be made since a parent failed."""
-    progress = _Progress(suite.store, plan)
-    while waiting := progress.waiting():
-        ready = [planned for planned in waiting if progress.is_ready(planned)]
+    open_runs = OpenRuns(suite.store, plan)
+    while waiting := open_runs.waiting():
+        ready = [planned for planned in waiting if open_runs.is_ready(planned)]
         for planned in sorted(ready, key=lambda planned: -planned.remaining):
             if _make_if_free(suite, planned, emit):
                 break
         else:
             time.sleep(_POLL_SECONDS)
-
-
-class _Progress:
-    """What a worker knows of the plan; what is finished stays so, and is read only once."""
-
-    def __init__(self, store: Store, plan: Plan) -> None:
-        self._store = store
-        self._plan = plan
-        self._finished: set[str] = set()
-
-    def waiting(self) -> list[PlannedRun]:
-        """The runs that are neither finished nor failed, nor blocked by a failed one."""
-        failed: set[str] = set()
-        waiting = []
-        for key, planned in self._plan.runs.items():
-            if self._is_finished(key):
-                continue
-            if self._store.failure(key) or failed.intersection(planned.parents.values()):
-                failed.add(key)
-            else:
-                waiting.append(planned)
-        return waiting
-
-    def is_ready(self, planned: PlannedRun) -> bool:
-        """Whether all parents are finished."""
-        return all(self._is_finished(parent) for parent in planned.parents.values())
-
-    def _is_finished(self, key: str) -> bool:
-        if key not in self._finished and self._store.load(key) is not None:
-            self._finished.add(key)
-        return key in self._finished
 
 
 def _make_if_free(suite: Suite, planned: PlannedRun, emit: Emit) -> bool:

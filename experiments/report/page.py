@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.claims import Claim, part_names
+from experiments.claims import Claim
 from experiments.judging import Finding
 from experiments.report import text
+from experiments.report.claim_text import part_names
 from experiments.report.conditions import Conditions
 from experiments.report.files import write_file
 from experiments.report.measured_models import SHORT_KEY, measure_names, seed

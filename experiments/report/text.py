@@ -11,12 +11,11 @@ from experiments.claims import (
     CurveClaim,
     ParametersClaim,
     SizeClaim,
-    describe,
     needs,
-    part_names,
     region,
 )
 from experiments.judging import Finding
+from experiments.report.claim_text import describe, part_names
 from experiments.report.decisive import decisive_part
 from experiments.verdicts import MOST_SEEDS, Estimate, Judgement, Verdict
 

@@ -1,4 +1,4 @@
-"""A store of runs that were never trained, with numbers under which each claim of a small file has the verdict it names."""
+"""Runs that were never trained, with numbers under which each claim of a small file has the verdict it names."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence

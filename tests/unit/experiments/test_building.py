@@ -1,5 +1,6 @@
 import io
 import itertools
+import json
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from rich.console import Console
 from experiments import building
 from experiments.building import WorkersError, build_missing, default_jobs, display
 from experiments.code_fingerprint import ROOT
+from experiments.store import Failure
 
 WANTED = {"student-scratch": (0, 1)}
 PREAMBLE = """#!{python}
@@ -70,13 +72,28 @@ def test_what_the_store_has_is_not_made_again(suite, worker):
     assert not (suite.store.root / "started").exists()
 
 
+def test_what_failed_before_is_not_tried_nor_what_is_made_from_it(suite, worker):
+    wanted = {"student-distilled-scratch": (0, 1)}
+    fill(suite, {"teacher-scratch": (1,)})
+    failed = suite.plan(wanted).runs[plan_keys(suite, wanted)["teacher-scratch (seed 0)"]]
+    suite.store.record_failure(failed.key, Failure(failed.run.title, "too hot", "Traceback"))
+    worker("first('started')")
+    console = plain()
+    build_missing(suite, wanted, 2, console)
+    assert lines(console) == ["1 of 4 runs to make, 1 at a time"]
+    fill(suite, {"student-distilled-scratch": (1,)})
+    (suite.store.root / "started").unlink()
+    build_missing(suite, wanted, 2, console)
+    assert not (suite.store.root / "started").exists()
+
+
 def test_workers_are_given_the_options_and_what_is_wanted(suite, worker):
     worker("(folder / 'arguments').write_text(json.dumps(sys.argv))")
     build_missing(suite, WANTED, 1, plain())
-    arguments = building.json.loads((suite.store.root / "arguments").read_text())
+    arguments = json.loads((suite.store.root / "arguments").read_text())
     assert arguments[1:-2] == ["-P", "-m", "experiments.worker"]
     assert type(suite.options).from_json(arguments[-2]) == suite.options
-    assert building.json.loads(arguments[-1]) == {"student-scratch": [0, 1]}
+    assert json.loads(arguments[-1]) == {"student-scratch": [0, 1]}
 
 
 def test_workers_compute_on_one_thread_with_this_code(suite, worker, monkeypatch):
@@ -84,7 +101,7 @@ def test_workers_compute_on_one_thread_with_this_code(suite, worker, monkeypatch
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     worker("(folder / 'environment').write_text(json.dumps(dict(os.environ)))")
     build_missing(suite, WANTED, 1, plain())
-    environment = building.json.loads((suite.store.root / "environment").read_text())
+    environment = json.loads((suite.store.root / "environment").read_text())
     assert (environment["OMP_NUM_THREADS"], environment["MKL_NUM_THREADS"]) == ("1", "1")
     assert environment["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/elsewhere"]
 
@@ -334,6 +351,17 @@ def test_a_live_display_tells_of_failures_and_leaves_nothing_else(suite):
         shown.show({"event": "failed", "key": key, "message": "student: ValueError: [red]too hot[/red]"})
     assert "failed student: ValueError: [red]too hot[/red]" in console.file.getvalue()
     assert console.file.getvalue().endswith("\x1b[2K")
+
+
+def test_a_run_that_a_killed_worker_started_is_shown_once(suite):
+    key = next(iter(plan_keys(suite).values()))
+    plan, console = suite.plan(WANTED), terminal()
+    with display(plan, list(plan.runs), console) as shown:
+        shown.show(start(key))
+        before = console.file.tell()
+        shown.show(start(key))
+    last_frame = console.file.getvalue()[before:]
+    assert last_frame.count(key[:6]) == 1
 
 
 def test_colours_without_a_terminal_have_lines(suite):

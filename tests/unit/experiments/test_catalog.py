@@ -58,7 +58,7 @@ def test_an_unknown_name_is_told():
 
 @pytest.mark.parametrize("name", ["", "Student", "a b", "a/b", "../a", ".a", "-a", "a\n", "ä"])
 def test_a_name_that_would_not_do_in_a_file_or_an_option_is_refused(name):
-    with pytest.raises(ValueError, match="use lower-case letters, digits, '-' and '.'"):
+    with pytest.raises(ValueError, match=r"use lower-case letters, digits, '-' and '\.'"):
         Catalog({name: BACKBONE}).run(name, 0)
 
 

@@ -7,7 +7,7 @@ import torch
 from experiments import numerics
 from experiments.numerics import THREADS_PER_RUN, bfloat16_is_fast, numerics_environment
 
-X86 = "processor\t: 0\nmodel name\t: flags of all kinds\nflags\t\t: fpu avx fma avx512f avx2\n\nprocessor\t: 1\nflags\t\t: x\n"
+X86 = "processor\t: 0\nmodel name\t: flags\nflags\t\t: fpu avx fma avx512f avx2\n\nprocessor\t: 1\nflags\t\t: x\n"
 ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd sve bf16\n"
 
 

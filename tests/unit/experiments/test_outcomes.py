@@ -1,12 +1,12 @@
 from itertools import product
 
 import pytest
+from fake_runs import results
 
 from experiments.claims import Recorded
 from experiments.judging import Finding
 from experiments.outcomes import Outcome, beside_record, outcome, recorded_verdict
 from experiments.verdicts import Verdict
-from fake_runs import results
 
 CLAIM = results().claims[0]
 RECORDS = (None, Verdict.REPRODUCED, Verdict.REFUTED, Verdict.INCONCLUSIVE)

@@ -11,9 +11,7 @@ from experiments.recipes import report_recipes
 
 BUDGET = Budget(3, 64, "sgd", 0.1, 5e-4, "cosine", "float32", Augmentation(0.06, 15.0, True, 12))
 TEACHER = Recipe("train", Architecture("resnet18"), "target", BUDGET)
-STUDENT = Recipe(
-    "distill", Architecture("student"), "target", BUDGET, (("temperature", 4.0),), (("teacher", TEACHER),)
-)
+STUDENT = Recipe("distill", Architecture("student"), "target", BUDGET, (("temperature", 4.0),), (("teacher", TEACHER),))
 CATALOG = Catalog({"teacher": TEACHER, "student": STUDENT})
 DATA = {"target": "t" * 64, "source": "s" * 64}
 ENVIRONMENT = {"torch": "2.9.0", "cpu": ["avx2"], "threads": 1}
@@ -95,7 +93,7 @@ def test_each_run_is_planned_once_under_its_own_key():
 
 
 def test_a_run_is_made_from_parents_of_its_own_seed_that_come_before_it():
-    catalog, plan = report_plan()
+    _, plan = report_plan()
     seen = {}
     for planned in plan.runs.values():
         parents = {role: seen[key] for role, key in planned.parents.items()}

@@ -1,9 +1,10 @@
 import hashlib
 import importlib.util
+from itertools import pairwise
 
 import pytest
 
-from experiments.claims import check_models, load_claims
+from experiments.claims_file import check_models, load_claims
 from experiments.code_fingerprint import ROOT
 from experiments.profiles import PROFILES, ProfileError, ProfileRequest, make_profile
 from experiments.recipes import RATES, REPORT_CLASSES, STEPS, pruning_curve, report_recipes
@@ -99,10 +100,10 @@ def test_sizes_are_told_for_the_reports_classes_and_the_profiles_resolution(cata
 def test_a_pruning_curve_prunes_the_step_before(default, rate, protocol):
     curve = pruning_curve(rate, protocol)
     assert len(curve) == 1 + len(STEPS)
-    for before, after in zip(curve, curve[1:], strict=False):
+    for before, after in pairwise(curve):
         assert dict(default[after].parents) == {"original": default[before]}
     widths = [dict(default[name].architecture.options)["widths"] for name in curve[1:]]
-    assert all(sum(b) < sum(a) for a, b in zip(widths, widths[1:], strict=False))
+    assert all(sum(b) < sum(a) for a, b in pairwise(widths))
     assert [default[f"student-{rate}-{step}"].architecture for step in STEPS] == [
         default[name].architecture for name in curve[1:]
     ]

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from experiments import session as session_module
 from experiments.building import WorkersError, default_jobs
-from experiments.claims import ClaimsError, Recorded, load_claims, save_claims, with_recorded
+from experiments.claims import ClaimsError, Recorded
+from experiments.claims_file import load_claims, save_claims, with_recorded
 from experiments.profiles import ProfileError
 from experiments.session import SUITE_ERRORS, ClaimSession
 from experiments.store import Failure

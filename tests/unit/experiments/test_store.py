@@ -279,7 +279,7 @@ def test_a_store_that_vanishes_is_one_clear_error(store):
 
 
 def test_a_failure_comes_back_until_it_is_forgotten(store):
-    failure = Failure("student (seed 1)", "loss is nan – épuisé", "Traceback\n  …")
+    failure = Failure("student (seed 1)", "loss is nan: épuisé", "Traceback\n  …")
     assert store.failure(KEY) is None
     store.record_failure(KEY, failure)
     assert Store(store.root).failure(KEY) == failure

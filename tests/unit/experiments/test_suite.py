@@ -71,7 +71,7 @@ def test_the_plan_rests_on_data_and_environment(store):
 def test_stored_are_the_finished_runs_of_the_plan(store):
     suite = Suite(SuiteOptions("tiny", store))
     plan = suite.plan({"student-scratch": [0, 1]})
-    first, second = plan.keys["student-scratch"]
+    first, _ = plan.keys["student-scratch"]
     assert suite.stored(plan) == {}
     run = suite.store.save(first, lambda path: path.write_bytes(b"w"), {"accuracy": 9.0}, "", {})
     suite.store.save("0" * 64, lambda path: path.write_bytes(b"w"), {"accuracy": 9.0}, "", {})

@@ -41,7 +41,12 @@ TRAINING, VALIDATION = make_images(), make_images(10, seed=1)
 def make_model(seed=0):
     seed_initialisation(seed)
     return nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
     )
 
 
@@ -82,7 +87,9 @@ def test_an_initialisation_is_not_moved_by_what_was_drawn_before():
 
 
 def test_each_purpose_has_a_generator_of_its_own():
-    seeds = {seeded_generator(*purpose).initial_seed() for purpose in [(0,), (1,), (0, "order"), (0, "order", 1), (0, 1)]}
+    seeds = {
+        seeded_generator(*purpose).initial_seed() for purpose in [(0,), (1,), (0, "order"), (0, "order", 1), (0, 1)]
+    }
     assert len(seeds) == 5
     assert seeded_generator(0, "order", 1).initial_seed() == seeded_generator(0, "order", 1).initial_seed()
 
@@ -193,7 +200,9 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(bad):
         train(model, objective=objective)
     before = state_bytes(model)
     assert len(steps) == 5
-    assert all(np.isfinite(np.frombuffer(value, np.float32)).all() for name, value in before.items() if "num" not in name)
+    assert all(
+        np.isfinite(np.frombuffer(value, np.float32)).all() for name, value in before.items() if "num" not in name
+    )
 
 
 def test_the_given_models_own_parameters_are_stepped():

@@ -133,7 +133,7 @@ def still() -> Budget:
 def student(run: Run) -> Made:
     """A narrow student, trained until its BN scales differ."""
     architecture = Architecture("student", (("widths", (4, 4, 8, 12, 10, 9, 8, 8)),))
-    return run(Recipe("train", architecture, "target", replace(BUDGET, epochs=20, learning_rate=0.2)))
+    return run(Recipe("train", architecture, "target", replace(BUDGET, learning_rate=0.2)))
 
 
 @pytest.fixture(scope="session")

@@ -144,7 +144,7 @@ def test_a_download_is_verified_and_read_without_pickled_code(run, download):
 
 def test_a_download_of_another_model_is_told_by_its_name(download, run):
     download({"features.0.weight": torch.zeros(3)})
-    with pytest.raises(WeightsError, match="IMAGENET1K_V1: tensor 'features.0.weight' is none of ResNet18's"):
+    with pytest.raises(WeightsError, match=r"IMAGENET1K_V1: tensor 'features\.0\.weight' is none of ResNet18's"):
         run(PUBLISHED)
 
 

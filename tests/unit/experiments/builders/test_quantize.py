@@ -12,9 +12,7 @@ def quantize(run, cnn):
     def quantize_to(bits):
         settings = (("bits", bits),)
         parents = (("original", cnn.context.recipe),)
-        return run(
-            Recipe("quantize", cnn.context.recipe.architecture, "target", None, settings, parents), original=cnn
-        )
+        return run(Recipe("quantize", cnn.context.recipe.architecture, "target", None, settings, parents), original=cnn)
 
     return quantize_to
 
@@ -97,5 +95,5 @@ def test_kernels_are_copies_of_convolutions_and_linear_layers_alone(cnn):
 
 
 def test_other_bits_are_refused(quantize):
-    with pytest.raises(ValueError, match="bits must be one of .*, not 4"):
+    with pytest.raises(ValueError, match=r"bits must be one of .*, not 4"):
         quantize(4)

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from compression.cost import parameter_count
-from experiments.claims import ParametersClaim, load_claims
+from experiments.claims import ParametersClaim
+from experiments.claims_file import load_claims
 from experiments.code_fingerprint import ROOT
 from experiments.models import build_model
 from experiments.profiles import ProfileRequest, make_profile

@@ -52,9 +52,8 @@ def test_groups_are_neither_one_nor_the_input_channels_but_for_the_first():
 
 
 def test_kinds_differ_in_their_convolutions_and_width_alone():
-    kinds = [[type(module) for block in build(kind) for module in (block if isinstance(block, nn.Sequential) else [block])]
-             for kind in ("ordinary", "group")]  # fmt: skip
-    assert kinds[0] == kinds[1]
+    ordinary, group = ([type(module) for module in build(kind).modules()] for kind in ("ordinary", "group"))
+    assert ordinary == group
 
 
 def test_channels_double_block_by_block():

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.claims import Claim, applies, load_claims, needs, quantities, region
+from experiments.claims import Claim, applies, needs, quantities, region
+from experiments.claims_file import load_claims
 from experiments.judging import Finding
 from experiments.report.conditions import Conditions
 from experiments.store import StoredRun

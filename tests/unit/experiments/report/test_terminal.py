@@ -4,7 +4,7 @@ import re
 import pytest
 from rich.console import Console
 
-from experiments.claims import record
+from experiments.claims_file import record
 from experiments.judging import Finding
 from experiments.report import text
 from experiments.report.terminal import print_claims

@@ -10,9 +10,9 @@ from experiments.claims import (
     CurveClaim,
     ParametersClaim,
     SizeClaim,
-    record,
     region,
 )
+from experiments.claims_file import record
 from experiments.judging import Finding
 from experiments.report import text
 from experiments.verdicts import Estimate, Verdict, estimate, judge, judge_exact, judge_suite

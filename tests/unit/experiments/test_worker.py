@@ -1,0 +1,266 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+import torch
+from fake_runs import fill, suite_without_data, tiny_suite
+
+from experiments import worker
+from experiments.builders.context import Built
+from experiments.code_fingerprint import ROOT
+from experiments.store import HISTORY
+from experiments.training import Epoch
+from experiments.worker import work
+
+WANTED = {"student-distilled-scratch": (0, 1), "student-scratch": (0,)}
+
+
+@pytest.fixture
+def suite(tmp_path):
+    return suite_without_data(tmp_path / "store")
+
+
+class Maker:
+    """Makes every run at once, but those that it is told to fail; remembers what it was asked for."""
+
+    def __init__(self):
+        self.made, self.failing, self.contexts = [], set(), []
+
+    def __call__(self, context):
+        self.contexts.append(context)
+        self.made.append((context.recipe, context.seed))
+        for epoch in range(context.recipe.budget.epochs):
+            context.progress(Epoch(epoch + 1, 0.5, 90.0, 80.0, 0.1))
+        if (context.recipe, context.seed) in self.failing:
+            raise ValueError("too hot")
+        return Built({"weight": torch.full((2,), float(context.seed))}, {"accuracy": 80.0, "parameters": 2})
+
+
+@pytest.fixture
+def maker(monkeypatch):
+    maker = Maker()
+    monkeypatch.setattr(worker, "make", maker)
+    monkeypatch.setattr(worker, "_dataset", lambda suite, planned: None)
+    monkeypatch.setattr(worker, "_POLL_SECONDS", 0.01)
+    return maker
+
+
+class Events(list):
+    def __call__(self, event, **fields):
+        self.append((event, fields))
+
+    def keys(self, kind):
+        return [fields["key"] for event, fields in self if event == kind]
+
+
+def do(suite, wanted=None, emit=None):
+    events = Events()
+    work(suite, suite.plan(WANTED if wanted is None else wanted), emit or events)
+    return events
+
+
+def key_of(suite, model, seed=0):
+    return suite.plan({model: (seed,)}).keys[model][0]
+
+
+def test_everything_that_is_wanted_is_made_once(suite, maker):
+    events = do(suite)
+    plan = suite.plan(WANTED)
+    assert len(plan.runs) == 5
+    assert sorted(events.keys("start")) == sorted(events.keys("done")) == sorted(plan.runs)
+    assert set(suite.stored(plan)) == set(plan.runs)
+    assert len(maker.made) == 5
+
+
+def test_parents_come_before_children_and_are_handed_over(suite, maker):
+    events = do(suite)
+    for key, planned in suite.plan(WANTED).runs.items():
+        order = events.keys("start")
+        assert all(order.index(parent) < order.index(key) for parent in planned.parents.values())
+    (distilled,) = [c for c in maker.contexts if c.recipe.operation == "distill" and c.seed == 1]
+    teacher = distilled.parents["teacher"]
+    assert teacher.recipe == suite.catalog["teacher-scratch"]
+    assert teacher.weights == suite.store.load(key_of(suite, "teacher-scratch", 1)).weights
+    assert teacher.measurements["accuracy"] == 80.0
+
+
+def test_the_longest_remaining_path_is_taken_first(suite, maker):
+    events = do(suite)
+    remaining = [suite.plan(WANTED).runs[key].remaining for key in events.keys("start")]
+    teachers = [key_of(suite, "teacher-scratch", seed) for seed in (0, 1)]
+    assert events.keys("start")[:2] == teachers
+    assert remaining == sorted(remaining, reverse=True)
+
+
+def test_progress_is_told_with_its_share_and_title(suite, maker):
+    events = do(suite, {"student-scratch": (1,)})
+    key = key_of(suite, "student-scratch", 1)
+    assert list(events) == [
+        ("start", {"key": key, "title": "student-scratch (seed 1)"}),
+        ("epoch", {"key": key, "share": 1.0, "accuracy": 80.0}),
+        ("done", {"key": key}),
+    ]
+
+
+def test_what_is_stored_is_not_made_again(suite, maker):
+    fill(suite, WANTED)
+    assert do(suite) == []
+    assert maker.made == []
+
+
+def test_a_run_keeps_how_it_was_made(suite, maker):
+    suite.data["target"] = type(suite.data["target"])(suite.data["target"].path, "hash of the data")
+    do(suite, {"student-distilled-scratch": (1,)})
+    run = suite.store.load(key_of(suite, "student-distilled-scratch", 1))
+    assert run.measurements == {"accuracy": 80.0, "parameters": 2, "bytes": run.weights.stat().st_size}
+    assert run.provenance["name"] == "student-distilled-scratch"
+    assert run.provenance["seed"] == 1
+    assert run.provenance["profile"] == "tiny"
+    assert run.provenance["data"] == "hash of the data"
+    assert run.provenance["parents"] == {"teacher": key_of(suite, "teacher-scratch", 1)}
+    assert run.provenance["recipe"]["operation"] == "distill"
+    assert run.provenance["environment"]["threads"] == 1
+    assert (run.folder / HISTORY).read_text() == "epoch,loss,training_accuracy,accuracy\n"
+
+
+def test_a_failure_blocks_what_is_made_from_it_and_nothing_else(suite, maker):
+    maker.failing = {(suite.catalog["teacher-scratch"], 0)}
+    events = do(suite)
+    failed = key_of(suite, "teacher-scratch", 0)
+    message = "teacher-scratch (seed 0): ValueError: too hot"
+    assert [fields for event, fields in events if event == "failed"] == [{"key": failed, "message": message}]
+    made = suite.stored(suite.plan(WANTED))
+    blocked = key_of(suite, "student-distilled-scratch", 0)
+    assert set(suite.plan(WANTED).runs) - set(made) == {failed, blocked}
+    assert suite.store.failure(blocked) is None
+    tombstone = suite.store.failure(failed)
+    assert (tombstone.name, tombstone.message) == ("teacher-scratch (seed 0)", message)
+    assert tombstone.traceback.rstrip().endswith("ValueError: too hot")
+
+
+def test_a_failure_is_not_repeated_until_it_is_forgotten(suite, maker):
+    maker.failing = {(suite.catalog["teacher-scratch"], 0)}
+    do(suite)
+    attempts = len(maker.made)
+    assert do(suite) == []
+    assert len(maker.made) == attempts
+    maker.failing = set()
+    suite.store.forget_failure(key_of(suite, "teacher-scratch", 0))
+    events = do(suite)
+    assert events.keys("done") == [key_of(suite, model) for model in ("teacher-scratch", "student-distilled-scratch")]
+
+
+def test_a_parent_that_leaves_the_store_is_a_failure_that_says_so(suite, maker):
+    fill(suite, {"teacher-scratch": (0,)})
+    child = key_of(suite, "student-distilled-scratch")
+    parent = suite.store.load(key_of(suite, "teacher-scratch")).folder
+
+    def emit(event, **fields):
+        if event == "start":
+            parent.rename(parent.with_name("gone"))
+
+    do(suite, {"student-distilled-scratch": (0,)}, emit)
+    assert suite.store.failure(child).message.endswith("RuntimeError: parent 'teacher' has left the store")
+
+
+def test_a_run_that_another_process_makes_is_left_to_it(suite, maker):
+    locked = key_of(suite, "student-scratch", 0)
+    events = Events()
+    holder = suite.store.lock(locked)
+    holder.acquire()
+    thread = threading.Thread(target=work, args=(suite, suite.plan(WANTED), events))
+    thread.start()
+    deadline = time.monotonic() + 20
+    while len(events.keys("done")) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert thread.is_alive()
+    assert locked not in events.keys("start")
+    fill(suite, {"student-scratch": (0,)})
+    holder.release()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert locked not in events.keys("start")
+    assert len(events.keys("done")) == 4
+
+
+HOLD = """
+import pathlib, sys, time
+from experiments.store import Store
+lock = Store(pathlib.Path(sys.argv[1])).lock(sys.argv[2])
+lock.acquire()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_lock_of_a_killed_process_is_free(suite, maker):
+    key = key_of(suite, "student-scratch", 0)
+    command = [sys.executable, "-c", HOLD, str(suite.store.root), key]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        held = process.stdout.readline()
+        with worker._taken(suite.store, key) as mine:
+            process.kill()
+    assert (held, mine) == (b"held\n", False)
+    assert do(suite, {"student-scratch": (0,)}).keys("done") == [key]
+
+
+@pytest.mark.parametrize("ended", [KeyboardInterrupt, SystemExit])
+def test_an_end_from_outside_is_no_failure_of_the_run(suite, maker, ended):
+    def emit(event, **fields):
+        if event == "epoch":
+            raise ended
+
+    with pytest.raises(ended):
+        do(suite, emit=emit)
+    assert list((suite.store.root / "failed").iterdir()) == []
+    assert list((suite.store.root / "runs").iterdir()) == []
+    assert len(do(suite).keys("done")) == 5
+
+
+def test_a_worker_ends_where_nobody_listens():
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "w")
+    with pytest.raises(SystemExit, match="nobody listens any more"):
+        worker._write_event(stream, "start", key="key")
+    with suppress(BrokenPipeError):
+        stream.close()
+
+
+def test_being_told_to_end_is_an_exit():
+    with pytest.raises(SystemExit) as raised:
+        worker._leave(signal.SIGTERM, None)
+    assert raised.value.code == 143
+
+
+NOISY = """
+import os, sys
+from experiments import worker
+make = worker.make
+def noisy(context):
+    print("Downloading", end="", flush=True)
+    os.system("echo from below")
+    return make(context)
+worker.make = noisy
+worker.main(*sys.argv[1:])
+"""
+
+
+def test_a_process_tells_of_runs_in_json_lines_whatever_a_library_prints(tmp_path):
+    suite = tiny_suite(tmp_path / "store")
+    command = [sys.executable, "-c", NOISY, suite.options.to_json(), '{"student": [0]}']
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    key = key_of(suite, "student")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"event": "start", "key": key, "title": "student (shared)"},
+        {"event": "done", "key": key},
+    ]
+    assert done.stderr == "Downloadingfrom below\n"
+    assert suite.store.load(key).measurements["parameters"] == 256_779
