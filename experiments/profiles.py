@@ -91,21 +91,21 @@ _TURNED = Augmentation(shift=0.06, rotation=15.0, flip=False, views=12)
 def _default(request: ProfileRequest) -> Profile:
     """Fractal images of 32 px, five seeds."""
     half: Precision = "bfloat16" if bfloat16_is_fast(request.device) else "float32"
-    teacher = Budget(20, 64, "sgd", 0.05, 5e-4, "cosine", half, _TURNED)
+    teacher = Budget(16, 64, "sgd", 0.05, 5e-4, "cosine", half, _TURNED)
     student = Budget(20, 64, "sgd", 0.2, 5e-4, "cosine", "float32", _TURNED)
     convolutional = Budget(12, 64, "sgd", 0.1, 5e-4, "cosine", half, _TURNED)
     budgets = Budgets(
         pretrain=replace(teacher, epochs=12),
         teacher=teacher,
-        fine_tune=replace(teacher, epochs=6, learning_rate=0.02),
+        fine_tune=replace(teacher, epochs=10),
         student=student,
-        conv_student=convolutional,
+        conv_student=replace(convolutional, epochs=16),
         question4=convolutional,
         factorize=replace(convolutional, epochs=4, learning_rate=0.02),
         slim=replace(student, epochs=1),
         slim_fine_tune=replace(student, epochs=2, learning_rate=0.02),
     )
-    target = FractalSpec(0, 11, 250, 182, 32, jitter=0.5, noise=0.38)
+    target = FractalSpec(0, 11, 250, 182, 32, jitter=0.5, noise=0.36)
     source = replace(target, first_class=1000, classes=60, training_per_class=100, validation_per_class=10)
     return Profile("default", "fractal", target, source, tuple(range(5)), budgets, Distillation(4.0, 0.9))
 
@@ -145,12 +145,14 @@ def _tiny(request: ProfileRequest) -> Profile:
 def _images(request: ProfileRequest) -> Profile:
     """A folder of real images at 64 px, three seeds; ImageNet's weights for the fine-tuned teacher."""
     base = _default(request)
-    mirrored = replace(_TURNED, flip=True)
+    mirrored = replace(_TURNED, flip=True, views=6)
 
     def on_images(budget: Budget) -> Budget:
         return replace(budget, augmentation=mirrored, precision=base.budgets.teacher.precision)
 
     budgets = Budgets(**{name: on_images(budget) for name, budget in vars(base.budgets).items()})
+    teacher, student = replace(budgets.teacher, epochs=12), replace(budgets.student, epochs=24, learning_rate=0.1)
+    convolutional = replace(budgets.question4, learning_rate=0.05)
     return replace(
         base,
         name="images",
@@ -158,7 +160,14 @@ def _images(request: ProfileRequest) -> Profile:
         target=_folder(request, "images", 64),
         source=None,
         seeds=(0, 1, 2),
-        budgets=replace(budgets, student=replace(budgets.student, epochs=30, learning_rate=0.1)),
+        budgets=replace(
+            budgets,
+            teacher=teacher,
+            fine_tune=replace(teacher, epochs=8, learning_rate=0.02),
+            student=student,
+            conv_student=convolutional,
+            question4=replace(convolutional, epochs=10),
+        ),
     )
 
 

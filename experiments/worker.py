@@ -21,7 +21,7 @@ from typing import TextIO
 import filelock
 import torch
 
-from experiments.builders.context import Context, Parent
+from experiments.builders.context import Built, Context, Parent
 from experiments.datasets.dataset import Dataset, load_dataset
 from experiments.making import history_csv, make, make_deterministic, write_weights
 from experiments.numerics import numerics_environment
@@ -129,6 +129,7 @@ def _make(suite: Suite, planned: PlannedRun, emit: Emit) -> None:
         suite.options.pretrained_weights,
     )
     built = make(context)
+    _check_finite(built)
     suite.store.save(
         planned.key,
         lambda path: write_weights(built, path),
@@ -136,6 +137,17 @@ def _make(suite: Suite, planned: PlannedRun, emit: Emit) -> None:
         history_csv(built.history),
         _provenance(suite, planned, time.perf_counter() - started),
     )
+
+
+def _check_finite(built: Built) -> None:
+    """Refuses what a finite loss does not rule out: it need not depend on every weight.
+
+    Raises:
+        ValueError: A tensor of the state holds NaN or infinity.
+    """
+    for name, tensor in built.state.items():
+        if bad := int((~torch.isfinite(tensor)).sum()):
+            raise ValueError(f"{name!r} holds {bad} of {tensor.numel()} values that are not finite")
 
 
 def _parent(suite: Suite, role: str, planned: PlannedRun) -> Parent:

@@ -117,9 +117,9 @@ def test_a_claim_without_runs_tells_which_failure_keeps_them_from_being_made(emp
 
 def test_a_failure_that_a_stored_run_has_outlived_is_not_told(empty):
     fill(empty, {"teacher-finetuned": (0, 1)})
-    failing(empty, "backbone", 0)
-    found = judge(empty, claim("q2-a", "comparison", pairs=[["teacher-finetuned", "teacher-scratch"]], at_least=0))
-    assert found["q2-a"].reason == "run teacher-scratch (seed 0) is not in the store"
+    failing(empty, "teacher-finetuned", 0)
+    found = judge(empty, claim("q2-a", "accuracy", model="student-distilled-finetuned", at_least=0))
+    assert found["q2-a"].reason == "run student-distilled-finetuned (seed 0) is not in the store"
 
 
 def test_one_failure_leaves_other_claims_alone(empty):

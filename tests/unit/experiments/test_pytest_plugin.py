@@ -422,6 +422,7 @@ def test_under_xdist_outcomes_and_table_are_the_same_and_everything_is_done_once
 
     project.remove_run("student-scratch", 1)
     project.on_build(make)
+    project.monkeypatch.setattr(session_module, "default_jobs", lambda: 7)
     spread = project.reproduce("-v", "-n", "2", "--record")
     assert spread.ret == 0
     assert builds == [2]

@@ -144,6 +144,14 @@ def test_a_failure_blocks_what_is_made_from_it_and_nothing_else(suite, maker):
     assert tombstone.traceback.rstrip().endswith("ValueError: too hot")
 
 
+def test_weights_that_are_no_numbers_are_a_failure(suite, maker, monkeypatch):
+    weights = {"step": torch.tensor(3), "conv.weight": torch.tensor([1.0, torch.nan, -torch.inf])}
+    monkeypatch.setattr(worker, "make", lambda context: Built(weights, {"accuracy": 80.0}))
+    do(suite, {"student-scratch": (0,)})
+    failure = suite.store.failure(key_of(suite, "student-scratch"))
+    assert failure.message.endswith("ValueError: 'conv.weight' holds 2 of 3 values that are not finite")
+
+
 def test_a_failure_is_not_repeated_until_it_is_forgotten(suite, maker):
     maker.failing = {(suite.catalog["teacher-scratch"], 0)}
     do(suite)
