@@ -3,7 +3,7 @@
     python benchmarks/training_speed.py
 
 Plain: contiguous float32, an unfused optimizer, deterministic algorithms as torch sets them up. Ours: what
-`experiments.training.fit` does with the default profile's budgets. Prints a row a model: images a second and their ratio.
+`experiments.training.fit` does with the default profile's budgets. A row a model: images a second, and their ratio.
 """
 
 import statistics

@@ -226,7 +226,7 @@ def test_an_interrupted_build_ends_its_workers(suite, worker, monkeypatch):
     pids = interrupt_build(suite, worker, monkeypatch, before=leave)
     left = {int(path.name.removeprefix("left-")) for path in suite.store.root.glob("left-*")}
     assert pids
-    assert set(pids) == left
+    assert set(pids) <= left
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 

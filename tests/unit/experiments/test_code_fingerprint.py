@@ -148,8 +148,8 @@ def test_what_is_claimed_planned_or_kept_reaches_no_builder(builder):
     reached = reachable_modules([builder, "experiments.making"])
     makers = {
         f"experiments.{name}"
-        for name in ("augmentation", "datasets", "file_hash", "frozen_teacher", "making", "models", "numerics", "recipe",
-                     "training", "builders", "builders.context", "datasets.dataset", "models.student_widths")
+        for name in ("augmentation", "datasets", "file_hash", "frozen_teacher", "making", "models", "numerics",
+                     "recipe", "training", "builders", "builders.context", "datasets.dataset", "models.student_widths")
     }  # fmt: skip
     others = {name for name in reached if name.startswith("experiments.")} - makers
     assert others == {builder} | ({"experiments.builders.slim"} if "slim" in builder else set())
