@@ -61,6 +61,8 @@ class Project:
 
     def reproduce(self, *arguments):
         """A session in this process, whose results are not written but kept."""
+        # Collected by the session around this one, too, the module would be taken in place of the project's.
+        self.monkeypatch.delitem(sys.modules, "tests.reproduce.test_claims", raising=False)
         return self.pytester.runpytest_inprocess(*REPRODUCE, *arguments)
 
     def suite(self):
