@@ -146,11 +146,9 @@ def test_a_missing_module_is_named(write):
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_what_is_claimed_planned_or_kept_reaches_no_builder(builder):
     reached = reachable_modules([builder, "experiments.making"])
-    makers = {
-        f"experiments.{name}"
-        for name in ("augmentation", "datasets", "file_hash", "frozen_teacher", "making", "models", "numerics",
-                     "recipe", "training", "builders", "builders.context", "datasets.dataset", "models.student_widths")
-    }  # fmt: skip
+    names = "augmentation datasets file_hash frozen_teacher making models numerics recipe training builders"
+    inner = "builders.context datasets.dataset models.student_widths"
+    makers = {f"experiments.{name}" for name in f"{names} {inner}".split()}
     others = {name for name in reached if name.startswith("experiments.")} - makers
     assert others == {builder} | ({"experiments.builders.slim"} if "slim" in builder else set())
     assert {"experiments.training", "experiments.augmentation", "compression.checkpoint"} <= reached
