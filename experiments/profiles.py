@@ -112,7 +112,8 @@ def _default(request: ProfileRequest) -> Profile:
 
 def _shorter(profile: Profile, name: str, epochs: int, seeds: tuple[int, ...]) -> Profile:
     def shorter(budget: Budget) -> Budget:
-        return replace(budget, epochs=min(budget.epochs, epochs))
+        # So few steps have no room for a warm-up, without which the students diverge at their full rate.
+        return replace(budget, epochs=min(budget.epochs, epochs), learning_rate=min(budget.learning_rate, 0.02))
 
     budgets = Budgets(**{field: shorter(budget) for field, budget in vars(profile.budgets).items()})
     return replace(profile, name=name, seeds=seeds, budgets=budgets)
