@@ -54,8 +54,9 @@ def test_a_shorter_profile_is_the_default_with_less(name):
     default, short = (make_profile(each, ProfileRequest()) for each in ("default", name))
     for field, budget in vars(short.budgets).items():
         full = getattr(default.budgets, field)
-        assert budget == replace(full, epochs=budget.epochs)
+        assert budget == replace(full, epochs=budget.epochs, learning_rate=budget.learning_rate)
         assert budget.epochs <= full.epochs
+        assert budget.learning_rate <= full.learning_rate
     assert short.distillation == default.distillation
     assert set(short.seeds) <= set(default.seeds)
     for spec, full in ((short.target, default.target), (short.source, default.source)):
