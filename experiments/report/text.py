@@ -27,6 +27,8 @@ NOT_MEASURED = "not measured"
 _MORE_DIGITS = 4
 """By so many a number may be lengthened to show on which side of an edge it lies."""
 
+_NOISE = 1e-9
+
 
 def number_text(claim: Claim, value: float) -> str:
     """A number as its claim counts: points and percent to two decimals, ratios to three digits, counts whole.
@@ -56,7 +58,8 @@ def _decimals(claim: Claim, value: float) -> int:
 
 
 def _side(value: float, edge: float) -> int:
-    return (value > edge) - (value < edge)
+    """Above (1), below (-1) or on an edge (0), where a mean's binary noise doesn't count."""
+    return 0 if math.isclose(value, edge, rel_tol=0.0, abs_tol=_NOISE) else (value > edge) - (value < edge)
 
 
 def unit(claim: Claim) -> str:

@@ -61,6 +61,12 @@ def test_a_number_just_beyond_an_edge_is_not_rounded_onto_it():
     assert text.number_text(RATIO, 3.8996) == "3.8996"
 
 
+def test_binary_noise_at_an_edge_is_not_shown():
+    better = ComparisonClaim(kind="comparison", pairs=(("a", "b"),), above=0.0, **ABOUT)
+    assert text.number_text(better, 0.1 + 0.2 - 0.3) == "0.00"
+    assert text.number_text(better, -1e-17) == "0.00"
+
+
 @given(st.floats(-120, 120))
 @settings(deadline=None, max_examples=50)
 def test_numbers_parse_back_on_the_same_side_of_every_edge(value):
