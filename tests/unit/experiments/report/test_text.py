@@ -166,7 +166,7 @@ def test_p_values_keep_two_digits(p_value):
 def test_summary_counts_every_verdict(findings):
     counts = {verdict: sum(f.verdict == verdict for f in findings.values()) for verdict in Verdict}
     assert all(counts.values()), "the synthetic findings should have every verdict"
-    assert text.summary(findings, "default") == (
+    assert text.summary(findings, "another profile") == (
         f"{counts[Verdict.REPRODUCED]} reproduced, {counts[Verdict.REFUTED]} refuted (0 as recorded), "
         f"{counts[Verdict.INCONCLUSIVE]} inconclusive, {counts[Verdict.NOT_APPLICABLE]} not applicable"
     )
