@@ -1,7 +1,8 @@
 """Profiles: data set, budgets and seeds, chosen by one option.
 
-Budgets and the fractal images' difficulty were set on seeds from 100 up, by absolute accuracy alone: teacher (a) near
-80 %, and each model near convergence.
+Budgets and the fractal images' difficulty were set on seeds from 100 up, by absolute accuracy alone, with teacher (a)
+near 80 %. The students are near convergence: from 24 to 48 epochs they gained 0.2 points. Teacher (a), whose epochs are
+the dearest, is not: from 14 to 28 it gained 3.8 (both at noise 0.32).
 """
 
 from collections.abc import Callable, Mapping

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from rich.console import Console
@@ -76,8 +76,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _claim_of(item: pytest.Item) -> Claim | None:
-    callspec = getattr(item, "callspec", None)
-    return callspec.params.get("claim") if callspec is not None else None
+    """The claim that a test was made for; a parameter that only has the same name is none."""
+    if item.get_closest_marker("claims") is None or not isinstance(item, pytest.Function):
+        return None
+    return cast(Claim, item.callspec.params["claim"])
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -308,6 +309,20 @@ def test_a_folder_outside_the_project_may_be_given(project, tmp_path_factory):
     result = project.reproduce("-v", f"--store-dir={elsewhere / 'store'}", f"--results-dir={elsewhere}")
     assert outcomes(result) == UNRECORDED
     assert f"are in {elsewhere}/" in result.stdout.str()
+
+
+def test_a_parameter_that_is_only_named_claim_asks_for_no_run(project):
+    other = """
+        import pytest
+
+        @pytest.mark.reproduce
+        @pytest.mark.parametrize("claim", ["the earth is flat"])
+        def test_other(claim):
+            assert claim
+    """
+    (project.path / "tests/reproduce/test_other.py").write_text(textwrap.dedent(other))
+    project.on_build(lambda *arguments: pytest.fail("something is built"))
+    project.reproduce("-k", "test_other").assert_outcomes(passed=1, deselected=9)
 
 
 def test_an_entry_that_no_test_uses_fails(project):
