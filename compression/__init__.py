@@ -1,5 +1,6 @@
 """Network compression for any `torch.nn.Module`, one operation a module.
 
+* `atomic_file`: files that are whole or not there
 * `architecture`: convolutions rewritten as depthwise-separable or grouped ones, widths chosen for a budget
 * `batch_norm`: running statistics measured anew on given batches
 * `checkpoint`: a state dict in one 32-, 16- or 8-bit safetensors file

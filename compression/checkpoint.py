@@ -7,7 +7,6 @@ the i-th of these.
 
 import json
 import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from compression.atomic_file import replacing
 from compression.quantization import QuantizedTensor, dequantize_state_dict, quantize_state_dict
 
 VERSION: Final = 1
@@ -61,7 +61,8 @@ def save_state_dict(state: Mapping[str, Tensor], path: str | os.PathLike[str], b
     _check_state(state)
     compressed = dict(state) if bits == 32 else quantize_state_dict(state, bits)
     payload = _serialize(compressed, bits)
-    _replace_file(Path(path), payload)
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(payload)
     return len(payload)
 
 
@@ -107,19 +108,6 @@ def _stored_form(entry: QuantizedTensor | Tensor, bits: int) -> Tensor:
     if tensor.is_floating_point() and not (bits == 16 and tensor.ndim):
         tensor = tensor.float()
     return tensor.cpu().clone(memory_format=torch.contiguous_format)
-
-
-def _replace_file(path: Path, payload: bytes) -> None:
-    # In the same folder, since os.replace is atomic only within one file system.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read_file(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""Starts worker processes, listens to them, and shows how far they are."""
+"""Makes the runs that the store lacks: starts worker processes, listens to them, and replaces those that are killed."""
 
 import json
 import os
@@ -8,24 +8,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from experiments.code_fingerprint import ROOT
+from experiments.display import Display, Event, display
 from experiments.numerics import THREADS_PER_RUN
 from experiments.open_runs import OpenRuns
 from experiments.planning import Plan
+from experiments.store import Failure
 from experiments.suite import Suite
-
-Event = dict[str, Any]
 
 Wanted = Mapping[str, Sequence[int]]
 """The seeds of each model that is wanted."""
+
+MOST_ATTEMPTS = 3
+"""At a run whose workers are killed, such as by a system that is out of memory."""
 
 _LAST_LINES = 50
 """Of what a worker wrote before it ended."""
@@ -33,16 +33,12 @@ _LAST_LINES = 50
 _SECONDS_TO_END = 10.0
 """Given to a worker to leave nothing half done."""
 
+_SECONDS_BETWEEN_LOOKS = 2.0
+"""At what other sessions on the same store have made."""
+
 
 class WorkersError(RuntimeError):
     """The workers ended without making what could be made; the message has the end of what they wrote."""
-
-
-class Display(Protocol):
-    """Something that is told of every event."""
-
-    def show(self, event: Event) -> None:
-        """Shows an event of a worker."""
 
 
 def default_jobs() -> int:
@@ -53,42 +49,101 @@ def default_jobs() -> int:
 def build_missing(suite: Suite, wanted: Wanted, jobs: int, console: Console) -> None:
     """Makes those wanted runs that the store lacks, unless they failed before.
 
-    A worker that ends early, such as one that the system kills for want of memory, costs the run that it was making a
-    second attempt, by another worker.
+    A worker that is killed, as by a system that is out of memory, costs the run that it was making another attempt,
+    which goes on from the run's checkpoint. A run that has cost `MOST_ATTEMPTS` workers counts as failed.
 
     Raises:
-        WorkersError: No worker was left before all was made.
+        WorkersError: The workers ended before all was made.
     """
     with console.status("reading the data and the run store"):
         plan = suite.plan(wanted)
-        missing = [planned.key for planned in OpenRuns(suite.store, plan).waiting()]
+        open_runs = OpenRuns(suite.store, plan)
+        missing = [planned.key for planned in open_runs.waiting()]
     if not missing:
         return
     jobs = min(jobs, len(missing))
     console.print(f"{len(missing)} of {len(plan.runs)} runs to make, {jobs} at a time")
     with display(plan, missing, console) as shown:
-        problems = _listen(suite, wanted, jobs, shown)
-    if len(problems) == jobs:
+        problems = _Builders(suite, wanted, plan, missing, shown).work(jobs)
+    if problems and open_runs.waiting():
         raise WorkersError("\n".join(problems))
     for problem in problems:
         console.out(f"warning: {problem}\nother workers have made what it left", highlight=False)
 
 
-def _listen(suite: Suite, wanted: Wanted, jobs: int, shown: Display) -> list[str]:
-    """Shows what workers tell until all have ended, which they do by themselves; returns why any ended early."""
-    events: queue.Queue[Event] = queue.Queue()
-    workers: list[_Worker] = []
-    try:
-        workers.extend(_Worker(suite, wanted, events) for _ in range(jobs))
-        while any(worker.is_alive() for worker in workers) or not events.empty():
-            try:
-                shown.show(events.get(timeout=0.2))
-            except queue.Empty:
-                continue
-    finally:
-        for worker in workers:
-            worker.stop()
-    return [worker.problem() for worker in workers if worker.problem()]
+class _Builders:
+    """The workers of one session."""
+
+    def __init__(self, suite: Suite, wanted: Wanted, plan: Plan, missing: Sequence[str], shown: Display) -> None:
+        self._suite, self._wanted, self._plan, self._shown = suite, wanted, plan, shown
+        self._events: queue.Queue[Event] = queue.Queue()
+        self._workers: list[_Worker] = []
+        self._killed: Counter[str | None] = Counter()
+        self._unseen = set(missing)
+        self._looked = time.monotonic()
+
+    def work(self, jobs: int) -> list[str]:
+        """Shows what workers tell until all have ended, which they do by themselves; returns why any ended early."""
+        problems: list[str] = []
+        try:
+            for _ in range(jobs):
+                self._start()
+            while self._workers or not self._events.empty():
+                self._listen()
+                for worker in [worker for worker in self._workers if not worker.is_alive()]:
+                    self._workers.remove(worker)
+                    worker.stop()
+                    problems += self._after(worker)
+        finally:
+            for worker in self._workers:
+                worker.stop()
+        return problems
+
+    def _start(self) -> None:
+        self._workers.append(_Worker(self._suite, self._wanted, self._events))
+
+    def _listen(self) -> None:
+        try:
+            self._show(self._events.get(timeout=0.2))
+        except queue.Empty:
+            self._look_at_other_sessions()
+            self._shown.tick()
+
+    def _show(self, event: Event) -> None:
+        if event["event"] in ("done", "failed"):
+            self._unseen.discard(event["key"])
+        self._shown.show(event)
+
+    def _look_at_other_sessions(self) -> None:
+        if time.monotonic() - self._looked < _SECONDS_BETWEEN_LOOKS:
+            return
+        self._looked = time.monotonic()
+        for key in [key for key in self._unseen if self._suite.store.holds(key)]:
+            self._show({"event": "done", "key": key})
+
+    def _after(self, worker: "_Worker") -> list[str]:
+        """Why a worker ended early; one that was killed is replaced, unless its run or the start has cost too many."""
+        if not (problem := worker.problem()):
+            return []
+        if not worker.was_killed:
+            return [problem]
+        key = worker.making
+        self._killed[key] += 1
+        if self._killed[key] >= MOST_ATTEMPTS:
+            if key is None:
+                return [problem]
+            self._give_up(key, problem)
+        else:
+            warning = f"{problem}; another one takes its place"
+            self._show({"event": "warning", "message": warning})
+        self._start()
+        return []
+
+    def _give_up(self, key: str, problem: str) -> None:
+        title = self._plan.runs[key].run.title
+        message = f"{title}: {MOST_ATTEMPTS} workers were killed while making it, such as for want of memory"
+        self._suite.store.record_failure(key, Failure(title, message, problem))
+        self._show({"event": "failed", "key": key, "message": message})
 
 
 class _Worker:
@@ -108,6 +163,7 @@ class _Worker:
             errors="replace",
             env={**os.environ, **threads, "PYTHONPATH": path},
         )
+        self.making: str | None = None
         self._events = events
         self._errors: deque[str] = deque(maxlen=_LAST_LINES)
         self._readers = [threading.Thread(target=f, daemon=True) for f in (self._read_events, self._read_errors)]
@@ -117,9 +173,14 @@ class _Worker:
     def _read_events(self) -> None:
         for line in self._process.stdout or ():
             try:
-                self._events.put(json.loads(line))
-            except ValueError:  # printed while the worker was starting
+                event = json.loads(line)
+                kind = event["event"]
+            except (ValueError, TypeError, KeyError):  # printed while the worker was starting, or cut short by its end
                 self._errors.append(line)
+                continue
+            if kind in ("start", "done", "failed"):
+                self.making = event["key"] if kind == "start" else None
+            self._events.put(event)
 
     def _read_errors(self) -> None:
         self._errors.extend(self._process.stderr or ())
@@ -139,6 +200,11 @@ class _Worker:
             for reader in self._readers:
                 reader.join()
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether a signal ended it."""
+        return self._process.returncode < 0
+
     def problem(self) -> str:
         """Why it ended, unless it ended well."""
         code = self._process.returncode
@@ -146,105 +212,3 @@ class _Worker:
             return ""
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         return "\n".join([f"a worker {how}", *map(str.rstrip, self._errors)])
-
-
-def display(plan: Plan, missing: Sequence[str], console: Console) -> AbstractContextManager[Display]:
-    """A live bar on a terminal, a line for each finished run elsewhere."""
-    return _live(plan, missing, console) if console.is_interactive else _lines(plan, missing, console)
-
-
-class _Clock:
-    """Tells the time left from the effort that is done: rough seconds, brought to this machine's speed."""
-
-    def __init__(self, plan: Plan, missing: Sequence[str]) -> None:
-        self._plan = plan
-        self._shares = dict.fromkeys(missing, 0.0)
-        self._started = time.monotonic()
-        self.runs_done = 0
-
-    def update(self, event: Event) -> None:
-        """Takes in an event."""
-        key = event["key"]
-        if event["event"] in ("done", "failed"):
-            self.runs_done += 1
-            self._shares[key] = 1.0
-        if event["event"] == "epoch":
-            self._shares[key] = event["share"]
-        if event["event"] == "failed":
-            self._leave_out_descendants(key)
-
-    def _leave_out_descendants(self, failed: str) -> None:
-        blocked = {failed}
-        for key, planned in self._plan.runs.items():
-            if blocked.intersection(planned.parents.values()):
-                blocked.add(key)
-                self._shares.pop(key, None)
-
-    @property
-    def share(self) -> float:
-        """How much of the effort is done."""
-        total = sum(self._plan.runs[key].effort for key in self._shares)
-        return sum(share * self._plan.runs[key].effort for key, share in self._shares.items()) / total
-
-    def left(self) -> str:
-        """The time left, for people."""
-        share = self.share
-        if share < 0.005:
-            return "estimating the time left"
-        seconds = (time.monotonic() - self._started) * (1 - share) / share
-        return f"about {seconds:.0f} s left" if seconds < 100 else f"about {seconds / 60:.0f} min left"
-
-
-class _Lines:
-    def __init__(self, plan: Plan, missing: Sequence[str], console: Console) -> None:
-        self._clock, self._total, self._console = _Clock(plan, missing), len(missing), console
-        self._titles: dict[str, str] = {}
-
-    def show(self, event: Event) -> None:
-        self._clock.update(event)
-        if event["event"] == "start":
-            self._titles[event["key"]] = event["title"]
-        elif event["event"] in ("done", "failed"):
-            what = event.get("message") or self._titles[event["key"]]
-            count = f"[{self._clock.runs_done}/{self._total}]"
-            self._console.out(f"{count} {event['event']} {what}; {self._clock.left()}", highlight=False)
-
-
-@contextmanager
-def _lines(plan: Plan, missing: Sequence[str], console: Console) -> Iterator[Display]:
-    yield _Lines(plan, missing, console)
-
-
-class _Live:
-    def __init__(self, clock: _Clock, progress: Progress, total: int) -> None:
-        self._clock, self._progress, self._total = clock, progress, total
-        self._all = progress.add_task("all runs", total=1.0, note="")
-        self._tasks: dict[str, TaskID] = {}
-
-    def show(self, event: Event) -> None:
-        self._clock.update(event)
-        kind, key = event["event"], event["key"]
-        if kind == "start":
-            if key not in self._tasks:  # a killed worker may have started it before
-                self._tasks[key] = self._progress.add_task(event["title"], total=1.0, note="")
-        elif kind == "epoch":
-            note = f"{event['accuracy']:.1f} %"
-            self._progress.update(self._tasks[key], completed=event["share"], note=note)
-        else:
-            self._progress.remove_task(self._tasks.pop(key))
-            if kind == "failed":
-                self._progress.console.out(f"failed {event['message']}", highlight=False)
-        note = f"{self._clock.runs_done}/{self._total} runs, {self._clock.left()}"
-        self._progress.update(self._all, completed=self._clock.share, note=note)
-
-
-@contextmanager
-def _live(plan: Plan, missing: Sequence[str], console: Console) -> Iterator[Display]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield _Live(_Clock(plan, missing), progress, len(missing))

@@ -3,7 +3,6 @@
 import difflib
 import json
 import math
-import os
 import reprlib
 import shutil
 from collections.abc import Collection, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from compression.atomic_file import replacing
 from experiments.claims import (
     AccuracyClaim,
     Claim,
@@ -203,17 +203,10 @@ def save_claims(results: ExpectedResults, path: Path) -> None:
     claims = [_fields(claim) for claim in results.claims]
     text = _layout({"format": results.format, "claims": claims}) + "\n"
     target = path.resolve()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+    with replacing(target) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
         if target.exists():
             shutil.copymode(target, temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 _FIRST_FIELDS = ("id", "question", "kind", "source", "statement", "note", "data")

@@ -9,7 +9,7 @@ from torch.utils import deterministic
 from compression.checkpoint import save_state_dict
 from experiments.builders.context import Builder, Built, Context
 from experiments.numerics import THREADS_PER_RUN
-from experiments.training import Epoch
+from experiments.training_state import Epoch
 
 
 def make_deterministic() -> None:
@@ -32,6 +32,7 @@ def write_weights(built: Built, path: Path) -> int:
 
 
 def history_csv(history: list[Epoch]) -> str:
-    """The epochs as CSV, without their times, so that the same run has the same bytes."""
-    rows = (f"{e.epoch},{e.loss!r},{e.training_accuracy!r},{e.accuracy!r}" for e in history)
+    """The epochs as CSV; the accuracy of one that was not evaluated is left empty."""
+    accuracies = ["" if epoch.accuracy is None else repr(epoch.accuracy) for epoch in history]
+    rows = (f"{e.epoch},{e.loss!r},{e.training_accuracy!r},{a}" for e, a in zip(history, accuracies, strict=True))
     return "\n".join(["epoch,loss,training_accuracy,accuracy", *rows]) + "\n"

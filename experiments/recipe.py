@@ -52,6 +52,8 @@ class Budget:
         schedule: `constant`, or `cosine` to zero after a linear warm-up over the first tenth of the steps.
         precision: Of the forward and backward pass; weights and the optimizer's state stay float32.
         augmentation: Of the training images.
+        evaluate_every: Epochs from one evaluation to the next, counted back from the last, which is always evaluated.
+            The best epoch is the best of those.
     """
 
     epochs: int
@@ -62,6 +64,7 @@ class Budget:
     schedule: Literal["constant", "cosine"]
     precision: Precision
     augmentation: Augmentation
+    evaluate_every: int = 1
 
 
 @dataclass(frozen=True)

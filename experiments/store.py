@@ -3,6 +3,7 @@
     runs/<key>/weights.safetensors  measurements.json  history.csv  manifest.json
     failed/<key>.json               why a run could not be made
     locks/<key>.lock                held while a run is made
+    checkpoints/<key>.checkpoint    how far an interrupted training came
     set-aside/                      what did not match its manifest
 
 A run is written to a temporary folder beside its place, each file flushed to the disk, the manifest last, and then
@@ -87,6 +88,14 @@ class Store:
     def lock(self, key: str) -> FileLock:
         """The lock to hold while making a run; the system frees it when its process ends."""
         return FileLock(self.root / "locks" / f"{key}.lock")
+
+    def checkpoint(self, key: str) -> Path:
+        """Where whoever makes a run keeps what it needs to go on after an interruption."""
+        return self.root / "checkpoints" / f"{key}.checkpoint"
+
+    def holds(self, key: str) -> bool:
+        """Whether a run is there, verified or not: cheap."""
+        return (self._folder(key) / MANIFEST).exists()
 
     def load(self, key: str) -> StoredRun | None:
         """Reads a run and verifies every file's hash; None if it is not there.

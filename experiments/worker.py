@@ -27,9 +27,9 @@ from experiments.making import history_csv, make, make_deterministic, write_weig
 from experiments.numerics import numerics_environment
 from experiments.open_runs import OpenRuns
 from experiments.planning import Plan, PlannedRun
-from experiments.store import Failure, Store
+from experiments.run_watcher import RunWatcher
+from experiments.store import Failure, Store, StoreError
 from experiments.suite import Suite, SuiteOptions
-from experiments.training import Epoch
 
 _POLL_SECONDS = 0.2
 
@@ -46,7 +46,11 @@ def main(options: str, wanted: str) -> None:
     signal.signal(signal.SIGTERM, _leave)
     make_deterministic()
     suite = Suite(SuiteOptions.from_json(options))
-    work(suite, suite.plan(json.loads(wanted)), partial(_write_event, _take_standard_output()))
+    emit = partial(_write_event, _take_standard_output())
+    try:
+        work(suite, suite.plan(json.loads(wanted)), emit)
+    except StoreError as error:
+        sys.exit(str(error))
 
 
 def _leave(signal_number: int, frame: FrameType | None) -> None:
@@ -86,9 +90,11 @@ def _make_if_free(suite: Suite, planned: PlannedRun, emit: Emit) -> bool:
     with _taken(suite.store, planned.key) as mine:
         if not mine or suite.store.load(planned.key) or suite.store.failure(planned.key):
             return False
-        emit("start", key=planned.key, title=planned.run.title)
+        emit("start", key=planned.key)
         try:
             _make(suite, planned, emit)
+        except StoreError:  # what is wrong with the store, such as a full disk, is no run's fault
+            raise
         except Exception as error:  # whatever a builder raises belongs to this run alone
             message = f"{planned.run.title}: {type(error).__name__}: {error}"
             suite.store.record_failure(planned.key, Failure(planned.run.title, message, traceback.format_exc()))
@@ -113,19 +119,14 @@ def _taken(store: Store, key: str) -> Iterator[bool]:
 
 
 def _make(suite: Suite, planned: PlannedRun, emit: Emit) -> None:
-    started = time.perf_counter()
-    epochs = planned.run.recipe.budget.epochs if planned.run.recipe.budget else 1
-
-    def progress(epoch: Epoch) -> None:
-        emit("epoch", key=planned.key, share=epoch.epoch / epochs, accuracy=epoch.accuracy)
-
+    watcher = RunWatcher(suite.store.checkpoint(planned.key), partial(emit, key=planned.key))
     context = Context(
         planned.run.recipe,
         planned.run.seed,
         {role: _parent(suite, role, planned) for role in planned.parents},
         _dataset(suite, planned),
         torch.device(suite.options.device),
-        progress,
+        watcher,
         suite.options.pretrained_weights,
     )
     built = make(context)
@@ -135,8 +136,9 @@ def _make(suite: Suite, planned: PlannedRun, emit: Emit) -> None:
         lambda path: write_weights(built, path),
         built.measurements,
         history_csv(built.history),
-        _provenance(suite, planned, time.perf_counter() - started),
+        _provenance(suite, planned, watcher.seconds),
     )
+    watcher.finish()
 
 
 def _check_finite(built: Built) -> None:

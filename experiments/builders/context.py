@@ -12,7 +12,8 @@ from compression.cost import multiply_accumulates, parameter_count
 from experiments.datasets.dataset import Dataset
 from experiments.models import build_model
 from experiments.recipe import Budget, Recipe
-from experiments.training import Epoch, Images, Progress, evaluate, seed_initialisation
+from experiments.training import Images, Watcher, evaluate, seed_initialisation
+from experiments.training_state import Epoch
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Context:
         parents: The runs that it is made from, by role.
         dataset: The data of the recipe's role; None for a recipe without data.
         device: Where to compute.
-        progress: To be told of every epoch.
+        watcher: Follows the training.
         weights_file: A file of pre-trained weights, if one was given.
     """
 
@@ -43,7 +44,7 @@ class Context:
     parents: Mapping[str, Parent]
     dataset: Dataset | None
     device: torch.device
-    progress: Progress
+    watcher: Watcher
     weights_file: Path | None = None
 
 
@@ -116,7 +117,8 @@ def cost(model: nn.Module, height: int, width: int) -> dict[str, float]:
 
 def trained(model: nn.Module, context: Context, history: list[Epoch]) -> Built:
     """The result of a training: the last epoch's model; the best epoch's accuracy is kept beside the last one's."""
-    accuracies = {"accuracy": history[-1].accuracy, "best_accuracy": max(e.accuracy for e in history)}
+    evaluated = [epoch.accuracy for epoch in history if epoch.accuracy is not None]
+    accuracies = {"accuracy": evaluated[-1], "best_accuracy": max(evaluated)}
     return Built(state_on_cpu(model), {**cost(model, *image_size(context)), **accuracies}, history)
 
 

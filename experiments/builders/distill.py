@@ -21,5 +21,5 @@ def build(context: Context) -> Built:
     teacher = FrozenTeacher(parent_model(context, "teacher"), training, budget(context), context.seed)
     objective = distillation(teacher, float(str(options["temperature"])), float(str(options["alpha"])))
     model = fresh_model(context)
-    history = fit(model, training, validation, budget(context), objective, context.seed, context.progress)
+    history = fit(model, training, validation, budget(context), objective, context.seed, context.watcher)
     return trained(model, context, history)

@@ -9,5 +9,5 @@ def build(context: Context) -> Built:
     """The architecture's option `parameters` is the budget."""
     parameters = dict(context.recipe.architecture.options)["parameters"]
     model = factorize_to_budget(parent_model(context, "original"), int(str(parameters)))
-    history = fit(model, *splits(context), budget(context), cross_entropy, context.seed, context.progress)
+    history = fit(model, *splits(context), budget(context), cross_entropy, context.seed, context.watcher)
     return trained(model, context, history)

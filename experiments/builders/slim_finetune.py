@@ -8,5 +8,5 @@ from experiments.training import cross_entropy, fit
 def build(context: Context) -> Built:
     """Prunes the parent `original`, then trains it with cross-entropy for the recipe's budget."""
     model = pruned_parent(context)
-    history = fit(model, *splits(context), budget(context), cross_entropy, context.seed, context.progress)
+    history = fit(model, *splits(context), budget(context), cross_entropy, context.seed, context.watcher)
     return trained(model, context, history)

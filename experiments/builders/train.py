@@ -15,7 +15,7 @@ def build(context: Context) -> Built:
     model = fresh_model(context)
     if "initial" in context.parents:
         transfer(context.parents["initial"], model)
-    history = fit(model, *splits(context), budget(context), cross_entropy, context.seed, context.progress)
+    history = fit(model, *splits(context), budget(context), cross_entropy, context.seed, context.watcher)
     return trained(model, context, history)
 
 

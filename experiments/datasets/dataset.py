@@ -1,9 +1,7 @@
 import hashlib
 import json
-import os
 import re
 import unicodedata
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from compression.atomic_file import replacing
 
 _FORMAT = "compression-claims image data set 1"
 _TENSOR_DTYPES = {
@@ -193,30 +193,6 @@ def stored_hash(path: Path) -> str:
     """
     with _open_checked(path) as file:
         return _metadata(file)["content_hash"]
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Replace a file in one step, on leaving the block without an error.
-
-    Args:
-        path: The file to replace or create.
-
-    Yields:
-        An empty file in the same folder, to be written by the caller.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    temporary.touch(exist_ok=False)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_array(name: str, array: object, dtype: np.dtype[np.generic], *, ndim: int) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from compression.atomic_file import replacing
 from experiments.datasets.dataset import (
     Dataset,
     DatasetError,
     Split,
     load_dataset,
-    replacing,
     save_dataset,
     stored_hash,
 )

@@ -1,7 +1,8 @@
 """Result files: whole or not there, whatever happens while they are written."""
 
-import os
 from pathlib import Path
+
+from compression.atomic_file import replacing
 
 
 class ResultsError(RuntimeError):
@@ -17,17 +18,10 @@ def write_file(path: Path, content: bytes) -> Path:
     Raises:
         ResultsError: The folder cannot be made or written to; the file is then as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise _unwritable(path, error) from error
     return path

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from fake_runs import fill, suite_without_data
 from rich.console import Console
 
 from experiments import building
-from experiments.building import WorkersError, build_missing, default_jobs, display
+from experiments.building import MOST_ATTEMPTS, WorkersError, build_missing, default_jobs
 from experiments.code_fingerprint import ROOT
 from experiments.store import Failure
 
@@ -118,17 +119,17 @@ def test_no_more_workers_are_started_than_there_are_runs_to_make(suite, worker, 
 def test_there_is_a_line_for_each_finished_run_and_no_other(suite, worker):
     first, second = plan_keys(suite).values()
     worker(f"""
-tell("start", key="{first}", title="one")
+tell("start", key="{first}")
 for share in (0.25, 0.5, 0.75, 1.0):
-    tell("epoch", key="{first}", share=share, accuracy=50.0)
+    tell("progress", key="{first}", share=share, images=10, accuracy=50.0)
 tell("done", key="{first}")
-tell("start", key="{second}", title="two")
+tell("start", key="{second}")
 tell("failed", key="{second}", message="two: ValueError: [red]too hot[/red]")
 """)
     console = plain()
     build_missing(suite, WANTED, 1, console)
     _, done, failed = lines(console)
-    assert done.startswith("[1/2] done one; ")
+    assert done.startswith("[1/2] done student-scratch (seed 0); ")
     assert failed.startswith("[2/2] failed two: ValueError: [red]too hot[/red]; ")
 
 
@@ -156,18 +157,23 @@ sys.exit(3)
     assert sorted(str(raised.value).splitlines()[1:]) == ["Downloading", "caf\N{REPLACEMENT CHARACTER}"]
 
 
-def test_a_killed_worker_is_an_error_where_no_other_goes_on(suite, worker):
+def test_a_killed_worker_is_replaced(suite, worker):
     worker("""
-(folder / "pid").write_text(str(os.getpid()))
-print("loading", file=sys.stderr, flush=True)
-(folder / "ready").touch()
-time.sleep(60)
+if first("killed"):
+    (folder / "pid").write_text(str(os.getpid()))
+    print("loading", file=sys.stderr, flush=True)
+    (folder / "ready").touch()
+    time.sleep(60)
 """)
     killer = threading.Thread(target=kill_when_ready, args=(suite.store.root,))
     killer.start()
-    with pytest.raises(WorkersError, match=r"\Aa worker was ended by SIGKILL\nloading\Z"):
-        build_missing(suite, WANTED, 1, plain())
+    console = plain()
+    build_missing(suite, WANTED, 1, console)
     killer.join()
+    assert lines(console)[1:] == [
+        "warning: a worker was ended by SIGKILL",
+        "loading; another one takes its place",
+    ]
 
 
 def kill_when_ready(folder):
@@ -182,14 +188,79 @@ def wait_for(path, seconds=20):
         time.sleep(0.02)
 
 
-def test_a_killed_worker_costs_nothing_where_another_has_made_the_rest(suite, worker):
-    worker("""
-if first("killed"):
+KILLED_WHILE_MAKING = """
+(folder / f"worker-{{os.getpid()}}").touch()
+if not (folder / "failed" / "{key}.json").exists():
+    tell("start", key="{key}")
     os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_that_kills_every_worker_fails_and_the_others_are_made(suite, worker):
+    key = plan_keys(suite)["student-scratch (seed 0)"]
+    worker(KILLED_WHILE_MAKING.format(key=key))
+    console = plain()
+    build_missing(suite, WANTED, 1, console)
+    failure = suite.store.failure(key)
+    expected = "student-scratch (seed 0): 3 workers were killed while making it, such as for want of memory"
+    assert failure.message == expected
+    assert "a worker was ended by SIGKILL" in failure.traceback
+    assert len(list(suite.store.root.glob("worker-*"))) == MOST_ATTEMPTS + 1
+    (line,) = (line for line in lines(console) if line.startswith("["))
+    assert line.startswith(f"[1/2] failed {expected}; ")
+
+
+def test_workers_that_are_killed_before_they_begin_are_an_error(suite, worker):
+    worker("""
+(folder / f"worker-{os.getpid()}").touch()
+os.kill(os.getpid(), signal.SIGKILL)
 """)
+    with pytest.raises(WorkersError, match=r"\Aa worker was ended by SIGKILL\Z"):
+        build_missing(suite, WANTED, 1, plain())
+    assert len(list(suite.store.root.glob("worker-*"))) == MOST_ATTEMPTS
+
+
+def test_a_worker_that_fails_is_a_warning_where_others_have_made_the_rest(suite, worker):
+    worker("""
+if first("failed-early"):
+    sys.exit(3)
+while not (folder / "whole").exists():
+    time.sleep(0.02)
+""")
+    filler = threading.Thread(target=fill_after, args=(suite,))
+    filler.start()
     console = plain()
     build_missing(suite, WANTED, 2, console)
-    assert lines(console)[1:] == ["warning: a worker was ended by SIGKILL", "other workers have made what it left"]
+    filler.join()
+    assert lines(console)[-2:] == ["warning: a worker ended with status 3", "other workers have made what it left"]
+
+
+def fill_after(suite):
+    wait_for(suite.store.root / "failed-early")
+    fill(suite, WANTED)
+    (suite.store.root / "whole").touch()
+
+
+def test_what_another_session_makes_is_shown(suite, worker, monkeypatch):
+    monkeypatch.setattr(building, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    worker("""
+while not (folder / "shown").exists():
+    time.sleep(0.02)
+""")
+    console = plain()
+
+    def fill_and_wait():
+        fill(suite, {"student-scratch": (1,)})
+        deadline = time.monotonic() + 20
+        while "[1/2] done student-scratch (seed 1)" not in console.file.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        (suite.store.root / "shown").touch()
+
+    other = threading.Thread(target=fill_and_wait)
+    other.start()
+    build_missing(suite, WANTED, 1, console)
+    other.join()
+    assert lines(console)[1].startswith("[1/2] done student-scratch (seed 1); ")
 
 
 def test_each_dead_worker_is_told_of(suite, worker):
@@ -202,7 +273,7 @@ def test_each_dead_worker_is_told_of(suite, worker):
 INTERRUPTED = """
 {before}
 (folder / f"pid-{{os.getpid()}}").touch()
-tell("start", key="{key}", title="one")
+tell("start", key="{key}")
 time.sleep(60)
 """
 
@@ -215,7 +286,10 @@ def interrupt_build(suite, worker, monkeypatch, before=""):
         def show(self, event):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(building, "_Lines", lambda *_: Interrupting())
+        def tick(self):
+            pass
+
+    monkeypatch.setattr(building, "display", lambda *_: nullcontext(Interrupting()))
     with pytest.raises(KeyboardInterrupt):
         build_missing(suite, WANTED, 2, plain())
     return [int(path.name.removeprefix("pid-")) for path in suite.store.root.glob("pid-*")]
@@ -262,116 +336,3 @@ def test_there_are_as_many_jobs_as_cores(monkeypatch):
     for cores, jobs in ((6, 6), (1, 1), (None, 1)):
         monkeypatch.setattr(building.os, "cpu_count", lambda cores=cores: cores)
         assert default_jobs() == jobs
-
-
-class Clock:
-    def __init__(self, monkeypatch):
-        self.now = 100.0
-        monkeypatch.setattr(building.time, "monotonic", lambda: self.now)
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    return Clock(monkeypatch)
-
-
-def shown_lines(suite, wanted, events, clock):
-    """What is printed for events, each given with the second at which it comes."""
-    plan, console = suite.plan(wanted), plain()
-    with display(plan, list(plan.runs), console) as shown:
-        for second, event in events:
-            clock.now = 100.0 + second
-            shown.show(event)
-    return lines(console)
-
-
-def start(key):
-    return {"event": "start", "key": key, "title": key[:6]}
-
-
-def epoch(key, share):
-    return {"event": "epoch", "key": key, "share": share, "accuracy": 50.0}
-
-
-def done(key):
-    return {"event": "done", "key": key}
-
-
-def test_the_time_left_follows_from_the_effort_that_is_done(suite, clock):
-    plan = suite.plan({"teacher-scratch": (0,), "student-scratch": (0,)})
-    teacher, student = plan.keys["teacher-scratch"][0], plan.keys["student-scratch"][0]
-    efforts = [plan.runs[key].effort for key in (teacher, student)]
-    events = [(0, start(teacher)), (0, start(student)), (30, epoch(teacher, 0.5)), (40, done(student))]
-    (line,) = shown_lines(suite, {"teacher-scratch": (0,), "student-scratch": (0,)}, events, clock)
-    made = 0.5 * efforts[0] + efforts[1]
-    left = 40 * (sum(efforts) - made) / made
-    assert line == f"[1/2] done {student[:6]}; about {left:.0f} s left"
-
-
-def test_a_long_time_left_is_told_in_minutes(suite, clock):
-    first, second = plan_keys(suite).values()
-    events = [(0, start(first)), (0, start(second)), (600, done(first))]
-    assert shown_lines(suite, WANTED, events, clock) == [f"[1/2] done {first[:6]}; about 10 min left"]
-
-
-def test_a_run_whose_last_epoch_is_over_is_not_yet_done(suite, clock):
-    first, second = plan_keys(suite).values()
-    events = [(0, start(first)), (0, start(second)), (1, epoch(second, 1.0)), (1, done(first)), (2, done(second))]
-    assert [line.partition(" ")[0] for line in shown_lines(suite, WANTED, events, clock)] == ["[1/2]", "[2/2]"]
-
-
-def test_what_a_failed_run_keeps_from_being_made_takes_no_time(suite, clock):
-    wanted = {"student-scratch": (0,), "pruned-0.9-1-bn": (0,)}
-    keys = plan_keys(suite, wanted)
-    failed, other = keys["backbone (shared)"], keys["student-scratch (seed 0)"]
-    failure = {"event": "failed", "key": failed, "message": "backbone: too hot"}
-    events = [(0, start(failed)), (0, start(other)), (10, failure), (20, epoch(other, 1.0)), (30, done(other))]
-    assert shown_lines(suite, wanted, events, clock)[-1].endswith("about 0 s left")
-
-
-def terminal(**options):
-    return Console(file=io.StringIO(), force_terminal=True, width=120, **options)
-
-
-def test_a_terminal_has_a_live_bar(suite):
-    first, second = plan_keys(suite).values()
-    plan, console = suite.plan(WANTED), terminal()
-    with display(plan, list(plan.runs), console) as shown:
-        for event in (start(first), epoch(first, 0.5), start(second), epoch(second, 0.25), done(first)):
-            shown.show(event)
-    written = console.file.getvalue()
-    assert "━" in written
-    assert "1/2 runs" in written
-    assert second[:6] in written
-    assert "50.0 %" in written
-
-
-def test_a_live_display_tells_of_failures_and_leaves_nothing_else(suite):
-    key = next(iter(plan_keys(suite).values()))
-    plan, console = suite.plan(WANTED), terminal()
-    with display(plan, list(plan.runs), console) as shown:
-        shown.show(start(key))
-        shown.show({"event": "failed", "key": key, "message": "student: ValueError: [red]too hot[/red]"})
-    assert "failed student: ValueError: [red]too hot[/red]" in console.file.getvalue()
-    assert console.file.getvalue().endswith("\x1b[2K")
-
-
-def test_a_run_that_a_killed_worker_started_is_shown_once(suite):
-    key = next(iter(plan_keys(suite).values()))
-    plan, console = suite.plan(WANTED), terminal()
-    with display(plan, list(plan.runs), console) as shown:
-        shown.show(start(key))
-        before = console.file.tell()
-        shown.show(start(key))
-    last_frame = console.file.getvalue()[before:]
-    assert last_frame.count(key[:6]) == 1
-
-
-def test_colours_without_a_terminal_have_lines(suite):
-    first, _ = plan_keys(suite).values()
-    plan, console = suite.plan(WANTED), terminal(force_interactive=False)
-    with display(plan, list(plan.runs), console) as shown:
-        shown.show(start(first))
-        shown.show(done(first))
-    (line,) = lines(console)
-    assert line.startswith(f"[1/2] done {first[:6]}; ")

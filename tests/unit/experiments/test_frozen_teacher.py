@@ -8,7 +8,7 @@ from torch import nn
 from experiments.datasets.dataset import Split
 from experiments.frozen_teacher import FrozenTeacher, distillation
 from experiments.recipe import Augmentation, Budget
-from experiments.training import EVALUATION_BATCH, Images, augmented_batches, fit, seed_initialisation
+from experiments.training import EVALUATION_BATCH, Images, Unwatched, augmented_batches, fit, seed_initialisation
 
 BUDGET = Budget(4, 64, "sgd", 0.05, 0.0, "constant", "float32", Augmentation(0.1, 10.0, True, 2))
 ENDLESS = replace(BUDGET, augmentation=replace(BUDGET.augmentation, views=0))
@@ -80,7 +80,7 @@ def test_it_stays_as_it_is_while_a_student_learns(data, model):
     teacher = FrozenTeacher(model, data, BUDGET, 7)
     student = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
     started = student[1].weight.detach().clone()
-    fit(student, data, data, replace(BUDGET, epochs=2), distillation(teacher, 4.0, 0.9), 7, lambda epoch: None)
+    fit(student, data, data, replace(BUDGET, epochs=2), distillation(teacher, 4.0, 0.9), 7, Unwatched())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not model.training
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in model.parameters())
@@ -90,7 +90,7 @@ def test_it_stays_as_it_is_while_a_student_learns(data, model):
 @pytest.mark.parametrize(("temperature", "alpha"), [(4.0, 0.9), (20.0, 0.5), (1.0, 0.0), (1.0, 1.0)])
 def test_the_objective_is_hintons_on_the_batchs_answers(data, model, temperature, alpha):
     teacher = FrozenTeacher(model, data, BUDGET, 7)
-    batch = epochs(data, BUDGET, [0])[1]
+    batch = epochs(data, BUDGET, [0])[-1]
     logits = torch.randn(len(batch.labels), 3, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         t = model(batch.inputs).double().numpy() / temperature

@@ -5,22 +5,25 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from training_watchers import Recorder
 
 from experiments.builders.context import Built, Context
 from experiments.datasets.fractal import FractalSpec, make_fractal_dataset
 from experiments.making import history_csv, make, make_deterministic, write_weights
 from experiments.numerics import THREADS_PER_RUN
 from experiments.recipe import Architecture, Augmentation, Budget, Recipe
-from experiments.training import Epoch
+from experiments.training import Unwatched
+from experiments.training_state import Epoch
 
 BUDGET = Budget(2, 8, "sgd", 0.1, 5e-4, "cosine", "float32", Augmentation(0.06, 15.0, True, 2))
 CNN = Architecture("question4", (("kind", "depthwise"), ("parameters", 3000)))
 
 
-def context(seed=0, told=None):
+def context(seed=0, watcher=None):
     dataset = make_fractal_dataset(FractalSpec(0, 2, 8, 4, 8, jitter=0.1, noise=0.02))
-    progress = (lambda epoch: None) if told is None else told.append
-    return Context(Recipe("train", CNN, "target", BUDGET), seed, {}, dataset, torch.device("cpu"), progress)
+    return Context(
+        Recipe("train", CNN, "target", BUDGET), seed, {}, dataset, torch.device("cpu"), watcher or Unwatched()
+    )
 
 
 @pytest.fixture
@@ -56,10 +59,10 @@ def test_the_same_context_gives_the_same_bytes(tmp_path):
 
 
 def test_a_maker_is_found_by_its_operation_and_tells_its_epochs():
-    told = []
-    built = make(context(told=told))
-    assert told == built.history
-    assert len(told) == BUDGET.epochs
+    watcher = Recorder()
+    built = make(context(watcher=watcher))
+    assert [advance.epoch for advance in watcher.told if advance.epoch] == built.history
+    assert len(built.history) == BUDGET.epochs
     absent = context()
     object.__setattr__(absent, "recipe", Recipe("shrink", CNN))
     with pytest.raises(ModuleNotFoundError, match=r"experiments\.builders\.shrink"):
@@ -77,12 +80,17 @@ def test_weights_are_written_in_their_bits(tmp_path, bits, width):
 
 def test_a_history_comes_back_from_csv_to_the_last_bit():
     random = np.random.default_rng(0)
-    rows = [[number + 1, *map(float, random.random(4) * 10.0 ** random.integers(-9, 9, 4))] for number in range(20)]
+    rows = [[number + 1, *map(float, random.random(3) * 10.0 ** random.integers(-9, 9, 3))] for number in range(20)]
     history = [Epoch(*row) for row in rows]
     table = pd.read_csv(io.StringIO(history_csv(history)), engine="python")  # C's may be off in the last bit
     assert list(table.columns) == ["epoch", "loss", "training_accuracy", "accuracy"]
-    assert table.to_numpy().tolist() == [row[:4] for row in rows]
-    assert history_csv(history) == history_csv([Epoch(*row[:4], seconds=0.0) for row in rows])
+    assert table.to_numpy().tolist() == rows
+
+
+def test_an_epoch_that_was_not_evaluated_has_no_accuracy():
+    table = pd.read_csv(io.StringIO(history_csv([Epoch(1, 0.5, 90.0, None), Epoch(2, 0.25, 95.0, 80.0)])))
+    assert table["accuracy"].isna().tolist() == [True, False]
+    assert table["accuracy"][1] == 80.0
 
 
 def test_a_run_without_epochs_has_the_header_alone():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from training_watchers import InterruptionError, Recorder
 
-from experiments import training
 from experiments.augmentation import apply_view
 from experiments.datasets.dataset import Split
 from experiments.recipe import Augmentation, Budget
@@ -19,6 +19,7 @@ from experiments.training import (
     cross_entropy,
     evaluate,
     fit,
+    learning_rate,
     seed_initialisation,
     seeded_generator,
     view_transforms,
@@ -50,20 +51,12 @@ def make_model(seed=0):
     )
 
 
-def silent(epoch):
-    pass
-
-
-def train(model, budget=BUDGET, objective=cross_entropy, seed=0, progress=silent):
-    return fit(model, TRAINING, VALIDATION, budget, objective, seed, progress)
+def train(model, budget=BUDGET, objective=cross_entropy, seed=0, watcher=None):
+    return fit(model, TRAINING, VALIDATION, budget, objective, seed, watcher or Recorder())
 
 
 def state_bytes(model):
     return {name: value.contiguous().numpy().tobytes() for name, value in model.state_dict().items()}
-
-
-def without_times(history):
-    return [replace(epoch, seconds=0.0) for epoch in history]
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not():
@@ -71,7 +64,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not():
     for seed in (0, 0, 1):
         torch.rand(seed + 1)  # whatever was drawn before
         model = make_model()
-        results.append((without_times(train(model, seed=seed)), state_bytes(model)))
+        results.append((train(model, seed=seed), state_bytes(model)))
     assert results[0] == results[1]
     assert results[0][1] != results[2][1]
 
@@ -162,13 +155,31 @@ def test_fitting_learns_what_can_be_told_apart():
 
 
 def test_fitting_tells_every_epoch():
-    told = []
-    model = make_model()
-    history = train(model, progress=told.append)
-    assert told == history
+    watcher, model = Recorder(), make_model()
+    history = train(model, watcher=watcher)
+    assert [advance.epoch for advance in watcher.told if advance.epoch] == history
     assert [epoch.epoch for epoch in history] == [1, 2, 3]
     assert history[-1].accuracy == evaluate(model, VALIDATION)
-    assert all(epoch.seconds > 0 for epoch in history)
+
+
+def test_fitting_tells_every_step_with_what_is_done():
+    watcher = Recorder()
+    train(make_model(), watcher=watcher)
+    assert [advance.share for advance in watcher.told] == pytest.approx([step / 9 for step in range(1, 10)])
+    assert [advance.images for advance in watcher.told] == list(range(8, 80, 8))
+    assert [advance.epoch is not None for advance in watcher.told] == [False, False, True] * 3
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "evaluated"), [(5, 1, [1, 2, 3, 4, 5]), (5, 2, [1, 3, 5]), (4, 3, [1, 4]), (3, 9, [3])]
+)
+def test_the_last_epoch_is_evaluated_and_those_before_as_often_as_asked(epochs, every, evaluated):
+    budget = replace(BUDGET, epochs=epochs)
+    all_evaluated = train(make_model(), budget)
+    history = train(make_model(), replace(budget, evaluate_every=every))
+    assert [epoch.epoch for epoch in history if epoch.accuracy is not None] == evaluated
+    assert [epoch for epoch in history if epoch.accuracy is not None] == [all_evaluated[n - 1] for n in evaluated]
+    assert [epoch.loss for epoch in history] == [epoch.loss for epoch in all_evaluated]
 
 
 def test_loss_and_training_accuracy_are_averages_over_the_steps():
@@ -196,7 +207,7 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(bad):
         return cross_entropy(logits, batch) * (bad if len(steps) == 5 else 1)
 
     model, before = make_model(), None
-    with pytest.raises(TrainingError, match=f"loss is {bad} in epoch 2, step 2 of 3"):
+    with pytest.raises(TrainingError, match=f"loss is {bad} in epoch 2, step 2"):
         train(model, objective=objective)
     before = state_bytes(model)
     assert len(steps) == 5
@@ -226,13 +237,8 @@ def test_a_rate_of_0_moves_nothing_but_bn_statistics():
 
 
 def rates(budget, steps):
-    optimizer, schedule = training._optimizer(nn.Linear(1, 1), budget, steps)
-    taken = []
-    for _ in range(steps * budget.epochs):
-        taken.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    return taken
+    total = steps * budget.epochs
+    return [learning_rate(budget, step, total) for step in range(total)]
 
 
 def test_a_constant_rate_stays():
@@ -341,3 +347,53 @@ def test_images_are_the_splits_own_in_torchs_order():
     assert data.images.is_contiguous(memory_format=torch.channels_last)
     assert data.images[1, 2, 3, 4] == pixels[1, 3, 4, 2]
     assert data.labels.tolist() == [1, 0]
+
+
+class WithDropout(nn.Module):
+    """Draws from torch's global random state in every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(make_model(), nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def make_with_dropout():
+    seed_initialisation(0)
+    return WithDropout()
+
+
+@pytest.mark.parametrize("stop_after", range(1, 9))
+@pytest.mark.parametrize(
+    ("make", "changes"),
+    [
+        (make_model, {}),
+        (make_with_dropout, {"optimizer": "adamw", "learning_rate": 0.01, "evaluate_every": 2}),
+        (make_model, {"precision": "bfloat16", "schedule": "constant"}),
+    ],
+)
+def test_a_training_that_is_interrupted_after_any_step_ends_with_the_same_bytes(make, changes, stop_after):
+    budget = replace(BUDGET, **changes)
+    whole = make()
+    expected = train(whole, budget)
+    interrupted = Recorder(stop_after=stop_after)
+    with pytest.raises(InterruptionError):
+        train(make(), budget, watcher=interrupted)
+    torch.rand(7)  # another process has drawn other numbers
+    resumed, watcher = make_model(seed=1) if make is make_model else WithDropout(), Recorder(interrupted.snapshot)
+    history = train(resumed, budget, watcher=watcher)
+    assert history == expected
+    assert state_bytes(resumed) == state_bytes(whole)
+    assert len(watcher.told) == 9 - stop_after
+
+
+def test_a_finished_training_is_not_trained_on():
+    watcher = Recorder()
+    whole = make_model()
+    expected = train(whole, watcher=watcher)
+    resumed, again = make_model(1), Recorder(watcher.snapshot)
+    assert train(resumed, watcher=again) == expected
+    assert state_bytes(resumed) == state_bytes(whole)
+    assert again.told == []

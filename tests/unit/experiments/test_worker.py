@@ -13,9 +13,11 @@ from fake_runs import fill, suite_without_data, tiny_suite
 
 from experiments import worker
 from experiments.builders.context import Built
+from experiments.checkpoints import Checkpoint, write_checkpoint
 from experiments.code_fingerprint import ROOT
-from experiments.store import HISTORY
-from experiments.training import Epoch
+from experiments.store import HISTORY, Store, StoreError
+from experiments.training import Advance
+from experiments.training_state import Epoch, Snapshot
 from experiments.worker import work
 
 WANTED = {"student-distilled-scratch": (0, 1), "student-scratch": (0,)}
@@ -26,17 +28,24 @@ def suite(tmp_path):
     return suite_without_data(tmp_path / "store")
 
 
+def snapshot():
+    return Snapshot({"weight": torch.ones(3)}, "{}")
+
+
 class Maker:
     """Makes every run at once, but those that it is told to fail; remembers what it was asked for."""
 
     def __init__(self):
-        self.made, self.failing, self.contexts = [], set(), []
+        self.made, self.failing, self.contexts, self.resumes = [], set(), [], False
 
     def __call__(self, context):
         self.contexts.append(context)
         self.made.append((context.recipe, context.seed))
+        if self.resumes:
+            assert context.watcher.resume() is not None
         for epoch in range(context.recipe.budget.epochs):
-            context.progress(Epoch(epoch + 1, 0.5, 90.0, 80.0, 0.1))
+            share = (epoch + 1) / context.recipe.budget.epochs
+            context.watcher.advance(Advance(share, 10 * (epoch + 1), Epoch(epoch + 1, 0.5, 90.0, 80.0)), snapshot)
         if (context.recipe, context.seed) in self.failing:
             raise ValueError("too hot")
         return Built({"weight": torch.full((2,), float(context.seed))}, {"accuracy": 80.0, "parameters": 2})
@@ -98,12 +107,12 @@ def test_the_longest_remaining_path_is_taken_first(suite, maker):
     assert remaining == sorted(remaining, reverse=True)
 
 
-def test_progress_is_told_with_its_share_and_title(suite, maker):
+def test_progress_is_told(suite, maker):
     events = do(suite, {"student-scratch": (1,)})
     key = key_of(suite, "student-scratch", 1)
     assert list(events) == [
-        ("start", {"key": key, "title": "student-scratch (seed 1)"}),
-        ("epoch", {"key": key, "share": 1.0, "accuracy": 80.0}),
+        ("start", {"key": key}),
+        ("progress", {"key": key, "share": 1.0, "images": 10, "accuracy": 80.0}),
         ("done", {"key": key}),
     ]
 
@@ -222,7 +231,7 @@ def test_the_lock_of_a_killed_process_is_free(suite, maker):
 @pytest.mark.parametrize("ended", [KeyboardInterrupt, SystemExit])
 def test_an_end_from_outside_is_no_failure_of_the_run(suite, maker, ended):
     def emit(event, **fields):
-        if event == "epoch":
+        if event == "progress":
             raise ended
 
     with pytest.raises(ended):
@@ -230,6 +239,34 @@ def test_an_end_from_outside_is_no_failure_of_the_run(suite, maker, ended):
     assert list((suite.store.root / "failed").iterdir()) == []
     assert list((suite.store.root / "runs").iterdir()) == []
     assert len(do(suite).keys("done")) == 5
+
+
+def test_a_checkpoint_leaves_when_its_run_is_stored_and_stays_when_it_fails(suite, maker):
+    wanted = {"student-scratch": (0, 1)}
+    kept = [suite.store.checkpoint(key_of(suite, "student-scratch", seed)) for seed in (0, 1)]
+    for path in kept:
+        write_checkpoint(path, Checkpoint(snapshot(), 5.0))
+    maker.failing = {(suite.catalog["student-scratch"], 1)}
+    do(suite, wanted)
+    assert [path.exists() for path in kept] == [False, True]
+
+
+def test_seconds_of_a_former_process_count(suite, maker):
+    key = key_of(suite, "student-scratch")
+    write_checkpoint(suite.store.checkpoint(key), Checkpoint(snapshot(), 500.0))
+    maker.resumes = True
+    do(suite, {"student-scratch": (0,)})
+    assert 500 <= suite.store.load(key).provenance["seconds"] < 510
+
+
+def test_what_is_wrong_with_the_store_is_no_failure_of_the_run(suite, maker, monkeypatch):
+    def full(store, *arguments):
+        raise StoreError("run store: cannot write a run (No space left on device)")
+
+    monkeypatch.setattr(Store, "save", full)
+    with pytest.raises(StoreError, match="No space left"):
+        do(suite, {"student-scratch": (0,)})
+    assert suite.store.failure(key_of(suite, "student-scratch")) is None
 
 
 def test_a_worker_ends_where_nobody_listens():
@@ -267,7 +304,7 @@ def test_a_process_tells_of_runs_in_json_lines_whatever_a_library_prints(tmp_pat
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     key = key_of(suite, "student")
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
-        {"event": "start", "key": key, "title": "student (shared)"},
+        {"event": "start", "key": key},
         {"event": "done", "key": key},
     ]
     assert done.stderr == "Downloadingfrom below\n"

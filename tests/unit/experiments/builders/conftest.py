@@ -13,6 +13,7 @@ from experiments.datasets.fractal import FractalSpec, make_fractal_dataset
 from experiments.making import make, write_weights
 from experiments.models import build_model
 from experiments.recipe import Architecture, Augmentation, Budget, Recipe
+from experiments.training import Unwatched
 
 BUDGET = Budget(2, 10, "sgd", 0.05, 5e-4, "cosine", "float32", Augmentation(0.06, 15.0, True, 2))
 
@@ -54,7 +55,7 @@ def run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
             {role: made.parent for role, made in parents.items()},
             dataset if recipe.data else None,
             torch.device("cpu"),
-            lambda epoch: None,
+            Unwatched(),
             weights_file,
         )
         built = make(context)

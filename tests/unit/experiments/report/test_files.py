@@ -1,6 +1,7 @@
+import os
+
 import pytest
 
-from experiments.report import files
 from experiments.report.files import ResultsError, remove_file, write_file
 
 
@@ -18,7 +19,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     def fail(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(ResultsError, match=r"cannot write x\.csv \(No space left on device\)"):
         write_file(path, b"new")
     assert path.read_bytes() == b"old"
