@@ -14,7 +14,9 @@ def models(make_run):
     return measured_models({name: [make_run(name, seed) for seed in range(3)] for name in ("student-scratch",)})
 
 
-def test_inputs_are_the_numbers_the_words_the_code_and_the_library(models, monkeypatch):
+def test_inputs_are_the_numbers_the_words_the_code_and_the_library(models, monkeypatch, tmp_path):
+    (tmp_path / "experiments/report").mkdir(parents=True)
+    monkeypatch.setattr(drawn_before, "ROOT", tmp_path)
     (model,) = models.values()
     inputs = [
         drawing_inputs(models, "subtitle"),
@@ -26,11 +28,11 @@ def test_inputs_are_the_numbers_the_words_the_code_and_the_library(models, monke
     with monkeypatch.context() as patched:
         patched.setattr(drawn_before, "version", lambda name: {"matplotlib": "0.1"}[name])
         inputs.append(drawing_inputs(models, "subtitle"))
-    with monkeypatch.context() as patched:
-        patched.setattr(drawn_before, "code_fingerprint", lambda modules: "edited")
+    assert drawing_inputs(dict(models), "subtitle") == inputs[0]
+    for text in ("color = 'red'", "color = 'blue'"):
+        (tmp_path / "experiments/report/plots.py").write_text(text)
         inputs.append(drawing_inputs(models, "subtitle"))
     assert len(set(inputs)) == len(inputs)
-    assert drawing_inputs(dict(models), "subtitle") == inputs[0]
 
 
 @pytest.fixture
