@@ -3,7 +3,8 @@
 What is made: `recipe` (what a recipe is), `recipes` (the report's), `profiles` (data, budgets, seeds), `models`,
 `datasets`.
 How it is made: `training`, `augmentation`, `builders` (one an operation), `making`, `worker`, `building`, `planning`.
-Where it is kept: `store`, known by `planning`'s keys, `code_fingerprint` and `numerics`.
+How long that takes: `estimates` (from earlier runs), `schedule`, `forecast`.
+Where it is kept: `store` (`verified_runs` reads it), known by `planning`'s keys, `code_fingerprint` and `numerics`.
 What is said of it: `claims` (over `operands`, kept in `claims_file`), `verdicts`, `judging`, `outcomes`, `report`;
 `session` and `pytest_plugin` bring it to pytest.
 """

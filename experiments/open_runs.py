@@ -1,7 +1,18 @@
 """Which of a plan's runs are still to be made."""
 
+from enum import StrEnum
+
 from experiments.planning import Plan, PlannedRun
 from experiments.store import Store
+
+
+class RunState(StrEnum):
+    """How far a run is; `BLOCKED` is one that is made from a failed one, at whatever remove."""
+
+    DONE = "done"
+    WAITING = "to make"
+    FAILED = "failed"
+    BLOCKED = "blocked"
 
 
 class OpenRuns:
@@ -12,18 +23,23 @@ class OpenRuns:
         self._plan = plan
         self._finished: set[str] = set()
 
+    def states(self) -> dict[str, RunState]:
+        """How far each run is, by key; parents before children."""
+        states: dict[str, RunState] = {}
+        for key, planned in self._plan.runs.items():
+            states[key] = self._state(key, {states[parent] for parent in planned.parents.values()})
+        return states
+
+    def _state(self, key: str, parents: set[RunState]) -> RunState:
+        if self._is_finished(key):
+            return RunState.DONE
+        if self._store.failure(key):
+            return RunState.FAILED
+        return RunState.BLOCKED if parents & {RunState.FAILED, RunState.BLOCKED} else RunState.WAITING
+
     def waiting(self) -> list[PlannedRun]:
         """The runs that are neither finished nor failed, nor blocked by a failed one; parents before children."""
-        failed: set[str] = set()
-        waiting = []
-        for key, planned in self._plan.runs.items():
-            if self._is_finished(key):
-                continue
-            if self._store.failure(key) or failed.intersection(planned.parents.values()):
-                failed.add(key)
-            else:
-                waiting.append(planned)
-        return waiting
+        return [self._plan.runs[key] for key, state in self.states().items() if state is RunState.WAITING]
 
     def is_ready(self, planned: PlannedRun) -> bool:
         """Whether all parents are finished."""

@@ -2,23 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.catalog import Catalog, Run
 from experiments.code_fingerprint import code_fingerprint
 from experiments.recipe import Recipe
-
-_SECONDS_PER_EPOCH = {
-    "resnet18": 8.0,
-    "conv_student": 2.5,
-    "question4": 1.5,
-    "factorized": 1.5,
-    "student": 1.7,
-}
-"""Rough and relative: they order the work and tell the time left."""
-
-_OTHER_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -29,8 +18,8 @@ class PlannedRun:
         run: What to make.
         key: The hash of all that decides its bytes.
         parents: Keys of the runs that it is made from, by role.
-        effort: Rough seconds that it takes alone.
-        remaining: Rough seconds of the longest path that starts with it.
+        effort: Estimated seconds that it takes alone.
+        remaining: Estimated seconds of the longest path that starts with it.
     """
 
     run: Run
@@ -58,6 +47,7 @@ def make_plan(
     wanted: Mapping[str, Sequence[int]],
     data_hashes: Mapping[str, str],
     environment: Mapping[str, object],
+    seconds: Callable[[Recipe], float],
 ) -> Plan:
     """Plans the runs of some recipes and all that they are made from.
 
@@ -66,6 +56,7 @@ def make_plan(
         wanted: The seeds of each recipe that is asked for.
         data_hashes: Content hash of each role's data.
         environment: What the machine adds to the keys.
+        seconds: Estimates what a run of a recipe takes; it decides the order of the work, and no key.
     """
     ordered: dict[str, tuple[Run, dict[str, str]]] = {}
 
@@ -76,11 +67,12 @@ def make_plan(
         return key
 
     keys = {name: tuple(visit(catalog.run(name, seed)) for seed in seeds) for name, seeds in wanted.items()}
-    remaining = _longest_paths(ordered)
-    runs = {
-        key: PlannedRun(run, key, parents, effort(run.recipe), remaining[key])
-        for key, (run, parents) in ordered.items()
+    estimates = {
+        name: seconds(recipe) for name, recipe in {run.name: run.recipe for run, _ in ordered.values()}.items()
     }
+    efforts = {key: estimates[run.name] for key, (run, _) in ordered.items()}
+    remaining = _longest_paths(ordered, efforts)
+    runs = {key: PlannedRun(run, key, parents, efforts[key], remaining[key]) for key, (run, parents) in ordered.items()}
     return Plan(runs, keys)
 
 
@@ -108,16 +100,11 @@ def run_key(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def effort(recipe: Recipe) -> float:
-    """Rough seconds to make a run."""
-    if recipe.budget is None:
-        return _OTHER_SECONDS
-    return recipe.budget.epochs * _SECONDS_PER_EPOCH.get(recipe.architecture.family, _OTHER_SECONDS)
-
-
-def _longest_paths(ordered: Mapping[str, tuple[Run, Mapping[str, str]]]) -> dict[str, float]:
+def _longest_paths(
+    ordered: Mapping[str, tuple[Run, Mapping[str, str]]], efforts: Mapping[str, float]
+) -> dict[str, float]:
     below = dict.fromkeys(ordered, 0.0)
-    for key, (run, parents) in reversed(list(ordered.items())):
+    for key, (_, parents) in reversed(list(ordered.items())):
         for parent in parents.values():
-            below[parent] = max(below[parent], effort(run.recipe) + below[key])
-    return {key: effort(run.recipe) + below[key] for key, (run, _) in ordered.items()}
+            below[parent] = max(below[parent], efforts[key] + below[key])
+    return {key: efforts[key] + below[key] for key in ordered}

@@ -69,6 +69,7 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="torch's name of the device that trains (default: cpu)",
     )
+    add("--plan", action="store_true", help="show what runs the claims need and how long they would take; make none")
     add("--retry-failed", action="store_true", help="make runs again that failed before")
     add("--strict-claims", action="store_true", help="fail on inconclusive claims, too")
     add("--record", action="store_true", help=f"write verdicts and measurements into {EXPECTED_RESULTS}")

@@ -14,6 +14,7 @@ from experiments.judging import Finding
 from experiments.outcomes import Outcome, beside_record, outcome, recorded_verdict
 from experiments.pytest_options import EXPECTED_RESULTS, add_options, results_folder, suite_options
 from experiments.report import write_results
+from experiments.report.forecast_table import print_forecast
 from experiments.report.terminal import print_claims
 from experiments.report.text import explanation
 from experiments.session import SUITE_ERRORS, ClaimSession
@@ -35,8 +36,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Registers the marker that gives a test its claims, and takes in the options."""
+    if config.option.plan:
+        config.option.dist = "no"  # before xdist would start workers that have nothing to do
     config.addinivalue_line("markers", "claims(kind): run the test for each claim of this kind")
     config.stash[_reported] = _Reported()
     config.pluginmanager.register(config.stash[_reported], "reported-claims")
@@ -84,11 +88,31 @@ def _claim_of(item: pytest.Item) -> Claim | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """Makes what runs the selected claims need before the first test; the tests then only read and judge."""
-    if not hasattr(session.config, "workerinput"):
-        claims = [claim for item in session.items if (claim := _claim_of(item)) is not None]
-        _build(session.config, claims, session.config.option.jobs)
+    """Makes what runs the selected claims need before the first test; the tests then only read and judge.
+
+    With `--plan` it shows them instead, and from here on the session ends as with `--collect-only`.
+    """
+    config = session.config
+    claims = [claim for item in session.items if (claim := _claim_of(item)) is not None]
+    if config.option.plan:
+        config.option.collectonly = True
+        ended = yield
+        _show_plan(config, claims)
+        return ended
+    if not hasattr(config, "workerinput"):
+        _build(config, claims, config.option.jobs)
     return (yield)
+
+
+def _show_plan(config: pytest.Config, claims: Sequence[Claim]) -> None:
+    option, session = config.option, config.stash[_session]
+    console = _console(config)
+    jobs = option.jobs or config.getoption("numprocesses", None)
+    with _usage_errors(), console.status("reading the data and the run store"):
+        forecast = session.forecast(claims, jobs, retry_failed=option.retry_failed)
+    for warning in session.suite.warnings:
+        console.out(f"warning: {warning}", highlight=False)
+    print_forecast(forecast, console)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -11,6 +11,7 @@ from experiments.building import WorkersError, build_missing, default_jobs
 from experiments.claims import Claim, ClaimsError, ExpectedResults, applies
 from experiments.claims_file import check_models, load_claims, record, save_claims, with_recorded
 from experiments.datasets.dataset import DatasetError
+from experiments.forecast import Forecast, forecast
 from experiments.judging import Finding, judge_claims, wanted
 from experiments.profiles import ProfileError
 from experiments.report.conditions import Conditions
@@ -68,8 +69,7 @@ class ClaimSession:
 
     def build(self, claims: Iterable[Claim], jobs: int | None, console: Console, *, retry_failed: bool) -> None:
         """Makes what runs the claims need and the store lacks; asked for the same again, it does nothing."""
-        applicable = [claim for claim in claims if applies(claim, self.suite.profile.data)]
-        needed = wanted(applicable, self.suite.seeds)
+        needed = self._needed(claims)
         if needed == self._made:
             return
         if retry_failed:
@@ -77,6 +77,14 @@ class ClaimSession:
                 self.suite.store.forget_failure(key)
         build_missing(self.suite, needed, jobs or default_jobs(), console)
         self._made = needed
+
+    def forecast(self, claims: Iterable[Claim], jobs: int | None, *, retry_failed: bool) -> Forecast:
+        """What `build` would make and how long it would take."""
+        return forecast(self.suite, self._needed(claims), jobs or default_jobs(), retry_failed=retry_failed)
+
+    def _needed(self, claims: Iterable[Claim]) -> Mapping[str, Sequence[int]]:
+        """The seeds of each model that those of the claims need that apply to the profile's data."""
+        return wanted([claim for claim in claims if applies(claim, self.suite.profile.data)], self.suite.seeds)
 
     def record(self, ids: Collection[str]) -> None:
         """Writes the verdicts and estimates of those of the claims that were judged into the file.

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from experiments.catalog import Catalog
 from experiments.datasets.preparation import PreparedData, prepare
+from experiments.estimates import Estimator, read_past_runs, read_sizes
 from experiments.numerics import numerics_environment
 from experiments.planning import Plan, make_plan
 from experiments.profiles import Profile, ProfileRequest, make_profile
 from experiments.recipes import report_recipes
 from experiments.store import Store, StoredRun
+from experiments.verified_runs import VerifyingOnce
 
 
 @dataclass(frozen=True)
@@ -69,22 +71,30 @@ class Suite:
     @cached_property
     def store(self) -> Store:
         """The run store."""
-        return Store(self.options.store, on_damage=self.warnings.append)
+        return VerifyingOnce(self.options.store, on_damage=self.warnings.append)
 
     @cached_property
     def data(self) -> Mapping[str, PreparedData]:
         """The data of each role, made or decoded if it is not yet."""
         specs = {"target": self.profile.target, "source": self.profile.source}
-        cache = self.options.store / "datasets"
+        cache = self.store.root / "datasets"
         prepared = {role: prepare(spec, cache) for role, spec in specs.items() if spec is not None}
         self.warnings += [note for data in prepared.values() for note in data.notes]
         return prepared
+
+    @cached_property
+    def estimator(self) -> Estimator:
+        """What the store's runs so far tell about the time of others."""
+        store = self.store.root
+        hashes = {role: data.content_hash for role, data in self.data.items()}
+        environment = numerics_environment(self.options.device)
+        return Estimator(read_past_runs(store), read_sizes(store / "datasets"), hashes, environment)
 
     def plan(self, wanted: Mapping[str, Sequence[int]]) -> Plan:
         """The runs that the models need, each of its seeds."""
         hashes = {role: data.content_hash for role, data in self.data.items()}
         environment = numerics_environment(self.options.device)
-        return make_plan(self.catalog, wanted, hashes, environment)
+        return make_plan(self.catalog, wanted, hashes, environment, self.estimator.seconds)
 
     def stored(self, plan: Plan) -> dict[str, StoredRun]:
         """Those runs of a plan that are finished, verified, by key."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from experiments.judging import Finding
 from experiments.report.accuracies import MeasuredModel, measured_models
 from experiments.report.conditions import Conditions
+from experiments.report.drawn_before import drawing_inputs, is_drawn, record_drawn
 from experiments.report.files import remove_file, write_file
 from experiments.report.measured_models import runs_by_model
 from experiments.report.plot_distillation import draw_distillation
@@ -67,24 +68,33 @@ PLOTS = (
 def write_plots(findings: Mapping[str, Finding], conditions: Conditions, folder: Path) -> list[Path]:
     """Writes each plot whose models were measured; files of a plot that cannot be drawn are removed.
 
+    Files that a former session has drawn from the same stay as they are.
+
     Returns:
-        The files written, in the order of `PLOTS`.
+        The files that there are now, in the order of `PLOTS`.
 
     Raises:
         ResultsError: The folder cannot be written to.
     """
     models = measured_models(runs_by_model(findings))
     subtitle = f"{conditions.title}; {INTERVALS if len(conditions.seeds) > 1 else NO_INTERVALS}"
-    written = []
-    for plot in PLOTS:
-        figure = plot.draw(models, subtitle)
-        for extension in FORMATS:
-            path = folder / f"{plot.name}.{extension}"
-            if figure is None:
-                remove_file(path)
-            else:
-                written.append(write_file(path, _image(figure, extension)))
-    return written
+    names = [f"{plot.name}.{extension}" for plot in PLOTS for extension in FORMATS]
+    inputs = drawing_inputs(models, subtitle)
+    if not is_drawn(folder, names, inputs):
+        for plot in PLOTS:
+            _draw(plot, models, subtitle, folder)
+        record_drawn(folder, names, inputs)
+    return [path for name in names if (path := folder / name).exists()]
+
+
+def _draw(plot: Plot, models: Mapping[str, MeasuredModel], subtitle: str, folder: Path) -> None:
+    figure = plot.draw(models, subtitle)
+    for extension in FORMATS:
+        path = folder / f"{plot.name}.{extension}"
+        if figure is None:
+            remove_file(path)
+        else:
+            write_file(path, _image(figure, extension))
 
 
 def _image(figure: Figure, extension: str) -> bytes:

@@ -1,7 +1,7 @@
 import pytest
 from fake_runs import fill, suite_without_data
 
-from experiments.open_runs import OpenRuns
+from experiments.open_runs import OpenRuns, RunState
 from experiments.store import Failure
 
 WANTED = {"student-distilled-scratch": (0, 1), "student-scratch": (0,)}
@@ -57,6 +57,30 @@ def test_a_failure_of_a_run_that_is_stored_blocks_nothing(suite):
     fill(suite, {"teacher-scratch": (0,)})
     fail(suite, "teacher-scratch", 0)
     assert "student-distilled-scratch (seed 0)" in titles(open_runs(suite).waiting())
+
+
+def test_every_run_has_a_state(suite):
+    wanted = {"pruned-0.9-2-bn": (0,), **WANTED}
+    fill(suite, {"student-scratch": (0,), "backbone": (0,)})
+    fail(suite, "student-scratch", 0)
+    fail(suite, "teacher-finetuned", 0)
+    fail(suite, "pruned-0.9-2-bn", 0)
+    fail(suite, "teacher-scratch", 1)
+    plan = suite.plan(wanted)
+    states = OpenRuns(suite.store, plan).states()
+    assert list(states) == list(plan.runs)
+    assert {plan.runs[key].run.title: state for key, state in states.items()} == {
+        "backbone (shared)": RunState.DONE,
+        "teacher-finetuned (seed 0)": RunState.FAILED,
+        "student-distilled-finetuned (seed 0)": RunState.BLOCKED,
+        "pruned-0.9-1-bn (seed 0)": RunState.BLOCKED,
+        "pruned-0.9-2-bn (seed 0)": RunState.FAILED,
+        "teacher-scratch (seed 0)": RunState.WAITING,
+        "student-distilled-scratch (seed 0)": RunState.WAITING,
+        "teacher-scratch (seed 1)": RunState.FAILED,
+        "student-distilled-scratch (seed 1)": RunState.BLOCKED,
+        "student-scratch (seed 0)": RunState.DONE,
+    }
 
 
 def test_finished_runs_are_read_once(suite, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 
 from experiments import planning
 from experiments.catalog import Catalog
-from experiments.planning import effort, make_plan, run_key
+from experiments.planning import make_plan, run_key
 from experiments.profiles import ProfileRequest, make_profile
 from experiments.recipe import Architecture, Augmentation, Budget, Recipe
 from experiments.recipes import report_recipes
@@ -16,6 +16,10 @@ CATALOG = Catalog({"teacher": TEACHER, "student": STUDENT})
 DATA = {"target": "t" * 64, "source": "s" * 64}
 ENVIRONMENT = {"torch": "2.9.0", "cpu": ["avx2"], "threads": 1}
 PROFILE = make_profile("default", ProfileRequest())
+
+
+def effort(recipe):
+    return 1.0 + len(recipe.architecture.family) * (recipe.budget.epochs if recipe.budget else 1)
 
 
 def key(recipe=TEACHER, seed=0, parents=None, data=DATA, environment=ENVIRONMENT, name="teacher"):
@@ -70,16 +74,16 @@ def test_an_operation_without_a_builder_is_named():
 
 
 def test_only_what_is_wanted_and_its_parents_is_planned():
-    plan = make_plan(CATALOG, {"teacher": (0, 1)}, DATA, ENVIRONMENT)
+    plan = make_plan(CATALOG, {"teacher": (0, 1)}, DATA, ENVIRONMENT, effort)
     assert [planned.run.title for planned in plan.runs.values()] == ["teacher (seed 0)", "teacher (seed 1)"]
-    plan = make_plan(CATALOG, {"student": (2,)}, DATA, ENVIRONMENT)
+    plan = make_plan(CATALOG, {"student": (2,)}, DATA, ENVIRONMENT, effort)
     assert [planned.run.title for planned in plan.runs.values()] == ["teacher (seed 2)", "student (seed 2)"]
-    assert make_plan(CATALOG, {}, DATA, ENVIRONMENT).runs == {}
+    assert make_plan(CATALOG, {}, DATA, ENVIRONMENT, effort).runs == {}
 
 
-def report_plan(profile=PROFILE, data=DATA, environment=ENVIRONMENT, seeds=(0, 1)):
+def report_plan(profile=PROFILE, data=DATA, environment=ENVIRONMENT, seeds=(0, 1), estimate=effort):
     catalog = report_recipes(profile)
-    return catalog, make_plan(catalog, dict.fromkeys(catalog, seeds), data, environment)
+    return catalog, make_plan(catalog, dict.fromkeys(catalog, seeds), data, environment, estimate)
 
 
 def test_each_run_is_planned_once_under_its_own_key():
@@ -104,7 +108,7 @@ def test_a_run_is_made_from_parents_of_its_own_seed_that_come_before_it():
 
 def test_two_names_for_one_recipe_have_one_run():
     catalog = Catalog({"teacher": TEACHER, "again": TEACHER})
-    plan = make_plan(catalog, {"teacher": (0,), "again": (0,)}, DATA, ENVIRONMENT)
+    plan = make_plan(catalog, {"teacher": (0,), "again": (0,)}, DATA, ENVIRONMENT, effort)
     assert plan.keys["teacher"] == plan.keys["again"]
     assert len(plan.runs) == 1
 
@@ -117,14 +121,22 @@ def test_what_remains_is_the_longest_path():
         return effort(plan.runs[key].run.recipe) + max(map(longest, children), default=0.0)
 
     for key, planned in plan.runs.items():
-        assert planned.effort == effort(planned.run.recipe) > 0
+        assert planned.effort == effort(planned.run.recipe)
         assert planned.remaining == pytest.approx(longest(key), rel=1e-12)
 
 
-def test_effort_grows_with_the_epochs():
-    longer = replace(TEACHER, budget=replace(BUDGET, epochs=6))
-    assert effort(longer) == pytest.approx(2 * effort(TEACHER))
-    assert effort(replace(TEACHER, architecture=Architecture("student"))) < effort(TEACHER)
+def test_keys_do_not_depend_on_estimates():
+    _, before = report_plan()
+    _, after = report_plan(estimate=lambda recipe: 7.0)
+    assert list(after.runs) == list(before.runs)
+    assert after.keys == before.keys
+    assert {planned.effort for planned in after.runs.values()} == {7.0}
+
+
+def test_a_recipe_is_estimated_once_for_all_seeds():
+    asked = []
+    catalog, _ = report_plan(estimate=lambda recipe: (asked.append(recipe), 1.0)[1], seeds=(0, 1, 2))
+    assert len(asked) == len(catalog)
 
 
 def descendants(catalog, starts):

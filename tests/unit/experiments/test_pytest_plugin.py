@@ -284,6 +284,7 @@ def test_options_stand_in_a_group_of_their_own(project):
         "--store-dir",
         "--jobs",
         "--device",
+        "--plan",
         "--retry-failed",
         "--strict-claims",
         "--record",
@@ -460,6 +461,83 @@ def test_under_xdist_a_damaged_file_is_the_same_one_line(project, damage):
     assert line.startswith(f"ERROR: {project.expected_results}: ")
 
 
+@pytest.mark.parametrize("arguments", [(), ("-n", "2")])
+def test_a_plan_shows_what_is_missing_and_makes_and_judges_nothing(project, arguments):
+    project.on_build(lambda *_: pytest.fail("something is built"))
+    failed, message = project.remove_run("student-scratch", 1), "student-scratch (seed 1): too hot"
+    project.suite().store.record_failure(failed, Failure("student-scratch (seed 1)", message, "Traceback"))
+    project.remove_run("teacher-finetuned", 0)
+    result = project.reproduce("--plan", "--jobs", "3", *arguments)
+    text = result.stdout.str()
+    assert result.ret == 0
+    assert re.search(r"^ +teacher-finetuned +\S+ s +1 +0 *$", text, re.MULTILINE)
+    assert re.search(r"^ student-scratch +\S+ s +0 +1 *$", text, re.MULTILINE)
+    assert re.search(r"^ 0:00:00 +teacher-finetuned +0 *$", text, re.MULTILINE)
+    assert f"failed: {message} (--retry-failed makes it again)" in text
+    assert re.search(r"^\d+ runs: \d+ done, 1 to make, 1 failed$", text, re.MULTILINE)
+    assert "wall time with --jobs 1: about" in text
+    assert f"{len(CLAIMS) + 1} tests collected" in text
+    assert project.written == []
+    assert not (project.path / "results").exists()
+    assert project.suite().store.failure(failed).message == message
+
+
+def test_a_plan_is_of_the_selection_with_as_many_jobs_as_the_session_would_have(project):
+    shutil.rmtree(project.path / ".runs/runs")
+    told = project.reproduce("--plan", "-n", "2", "-k", "q2-reproduced", "--seeds", "3").stdout.str()
+    assert re.findall(r"^ +(\S+) +\S+ s +(shared|0-2) *$", told, re.MULTILINE) == [
+        ("backbone", "shared"),
+        ("teacher-finetuned", "0-2"),
+        ("teacher-scratch", "0-2"),
+    ]
+    assert "7 runs: 7 to make" in told
+    assert "wall time with --jobs 2: about" in told
+    project.monkeypatch.setattr(session_module, "default_jobs", lambda: 5)
+    assert "with --jobs 5: about" in project.reproduce("--plan", "-k", "q2-reproduced", "--seeds", "3").stdout.str()
+
+
+def test_a_plan_with_retries_counts_failed_runs_as_to_make_and_keeps_their_failures(project):
+    key = project.remove_run("student-scratch", 1)
+    project.suite().store.record_failure(key, Failure("student-scratch (seed 1)", "too hot", "Traceback"))
+    result = project.reproduce("--plan", "--retry-failed")
+    assert re.search(r"^\d+ runs: \d+ done, 1 to make$", result.stdout.str(), re.MULTILINE)
+    assert project.suite().store.failure(key) is not None
+
+
+@pytest.mark.parametrize(
+    ("selection", "status"),
+    [("test_every_claim_has_a_test", 0), ("q2-published", 0), ("no_such_claim", pytest.ExitCode.NO_TESTS_COLLECTED)],
+)
+def test_a_plan_without_claims_says_so_and_ends_as_collecting_does(project, selection, status):
+    planned = project.reproduce("--plan", "-k", selection)
+    assert "no claim that needs runs is selected" in planned.stdout.str()
+    assert planned.ret == project.reproduce("--collect-only", "-k", selection).ret == status
+
+
+def test_a_plan_warns_of_a_damaged_run_and_would_make_it_again(project):
+    key = project.suite().plan({"student": (0,)}).keys["student"][0]
+    weights = project.suite().store.load(key).weights
+    weights.write_bytes(weights.read_bytes()[:-1])
+    text = project.reproduce("--plan").stdout.str()
+    assert text.count("warning: ") == 1
+    assert re.search(r"^ 0:00:00 +student +shared *$", text, re.MULTILINE)
+
+
+def test_a_plan_after_an_error_of_collecting_is_not_made(project):
+    (project.path / "tests/reproduce/test_broken.py").write_text("raise RuntimeError('broken')\n")
+    result = project.reproduce("--plan")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "runs: " not in result.stdout.str()
+
+
+def test_a_plan_that_cannot_be_made_ends_the_session_with_one_line(project):
+    (project.path / "file").touch()
+    result = project.reproduce("--plan", "--store-dir=file/store")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = filter(None, result.errlines)
+    assert line.startswith("ERROR: run store ")
+
+
 WITNESS = """
 import sys
 
@@ -468,14 +546,28 @@ def pytest_unconfigure():
 """
 
 
-def test_a_session_that_has_its_runs_never_imports_torch_and_writes_its_results(project):
+def witnessed(project, *arguments):
+    """A session in a process of its own that tells in the end whether torch is imported."""
     (project.path / "witness.py").write_text(WITNESS)
-    command = [sys.executable, "-m", "pytest", "-p", "witness", *REPRODUCE, "--results-dir=out"]
+    command = [sys.executable, "-m", "pytest", "-p", "witness", *REPRODUCE, "--results-dir=out", *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(project.path)])}
     result = subprocess.run(command, cwd=project.path, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 1
     assert "torch is imported: False" in result.stdout
     assert result.stderr == ""
+    return result
+
+
+def test_a_plan_never_imports_torch_and_writes_no_results(project):
+    shutil.rmtree(project.path / ".runs/runs")
+    result = witnessed(project, "--plan")
+    assert result.returncode == 0
+    assert "CPU time: about" in result.stdout
+    assert not (project.path / "out").exists()
+
+
+def test_a_session_that_has_its_runs_never_imports_torch_and_writes_its_results(project):
+    result = witnessed(project)
+    assert result.returncode == 1
     with (project.path / "out/claims.csv").open(newline="") as file:
         assert {row["claim"]: row["verdict"] for row in csv.DictReader(file)} == VERDICTS
     assert (project.path / "out/report.html").stat().st_size > 0

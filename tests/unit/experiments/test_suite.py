@@ -63,9 +63,30 @@ def test_the_plan_rests_on_data_and_environment(store):
     hashes = {role: prepared.content_hash for role, prepared in suite.data.items()}
     assert set(hashes) == {"target", "source"}
     wanted = {"teacher-finetuned": [0]}
-    assert suite.plan(wanted) == make_plan(suite.catalog, wanted, hashes, numerics_environment("cpu"))
+    assert suite.plan(wanted) == make_plan(
+        suite.catalog, wanted, hashes, numerics_environment("cpu"), suite.estimator.seconds
+    )
     dataset = load_dataset(suite.data["target"].path)
     assert len(dataset.classes) == suite.profile.target.classes
+
+
+def test_effort_is_estimated_from_the_runs_of_the_store_for_this_data(store):
+    suite = Suite(SuiteOptions("tiny", store))
+    plan = suite.plan({"teacher-scratch": [0]})
+    (planned,) = plan.runs.values()
+    provenance = {
+        "recipe": planned.run.recipe.canonical(),
+        "data": suite.data["target"].content_hash,
+        "environment": numerics_environment("cpu"),
+        "seconds": 77.5,
+    }
+    suite.store.save("e" * 64, lambda path: path.write_bytes(b"w"), {"accuracy": 9.0}, "", provenance)
+    later = Suite(SuiteOptions("tiny", store))
+    assert later.estimator.evidence == 1
+    assert [run.effort for run in later.plan({"teacher-scratch": [0, 1]}).runs.values()] == [pytest.approx(77.5)] * 2
+    # Quick has 60 images a class where tiny has 12, and two epochs where tiny has one.
+    (quick,) = Suite(SuiteOptions("quick", store)).plan({"teacher-scratch": [0]}).runs.values()
+    assert quick.effort == pytest.approx(2 * 5 * 77.5)
 
 
 def test_stored_are_the_finished_runs_of_the_plan(store):

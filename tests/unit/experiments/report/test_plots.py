@@ -1,11 +1,14 @@
 import io
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 import pytest
 from PIL import Image
 
+from experiments.report import plots as plots_module
 from experiments.report.accuracies import measured_models
+from experiments.report.drawn_before import RECORD
 from experiments.report.measured_models import runs_by_model
 from experiments.report.plot_distillation import draw_distillation
 from experiments.report.plot_pruning import draw_pruning
@@ -30,7 +33,7 @@ def plots(findings, conditions, tmp_path_factory):
 
 def test_every_plot_is_written_as_png_and_svg(plots):
     assert [path.name for path in plots] == NAMES
-    assert sorted(path.name for path in plots[0].parent.iterdir()) == sorted(NAMES)
+    assert sorted(path.name for path in plots[0].parent.iterdir()) == sorted([RECORD, *NAMES])
 
 
 def test_png_files_are_images_with_something_on_them(plots):
@@ -65,7 +68,45 @@ def test_nothing_to_draw_writes_nothing_and_removes_the_plots_of_a_former_sessio
     (tmp_path / "other.png").write_bytes(b"kept")
     untrained = {"q2-teacher-parameters": findings["q2-teacher-parameters"]}
     assert write_plots(untrained, conditions, tmp_path) == []
-    assert [path.name for path in tmp_path.iterdir()] == ["other.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [RECORD, "other.png"]
+
+
+def written(paths):
+    """Each file's bytes, and what tells whether it was written again."""
+    return {path.name: (path.read_bytes(), path.stat().st_ino) for path in paths}
+
+
+@pytest.fixture
+def few(findings):
+    return {name: findings[name] for name in ("q2-student-alone-below-teacher", "q2-distillation-helps-student")}
+
+
+def test_what_has_not_changed_is_not_drawn_again(few, conditions, tmp_path, monkeypatch):
+    first = write_plots(few, conditions, tmp_path)
+    before = written(first)
+    monkeypatch.setattr(plots_module, "_draw", lambda *_: pytest.fail("it is drawn again"))
+    assert write_plots(few, conditions, tmp_path) == first
+    assert written(first) == before
+
+
+def test_a_file_that_is_not_as_it_was_drawn_is_drawn_again(few, conditions, tmp_path):
+    paths = write_plots(few, conditions, tmp_path)
+    before = [path.read_bytes() for path in paths]
+    paths[0].write_bytes(before[0][:-1])
+    (tmp_path / "question3.png").write_bytes(b"of another session")
+    assert write_plots(few, conditions, tmp_path) == paths
+    assert [path.read_bytes() for path in paths] == before
+    assert not (tmp_path / "question3.png").exists()
+
+
+def test_other_findings_and_other_conditions_are_drawn_anew(findings, few, conditions, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots_module, "_draw", lambda plot, models, subtitle, _: drawn.append((len(models), subtitle)))
+    other = replace(conditions, profile="other")
+    for found, under in ((few, conditions), (few, conditions), (few, other), (findings, other)):
+        write_plots(found, under, tmp_path)
+    assert len(drawn) == 3 * len(PLOTS)
+    assert len(set(drawn)) == 3
 
 
 def test_question_3_has_a_line_for_each_rate_and_protocol_with_its_intervals(models):

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from experiments.report import write_results
+from experiments.report.drawn_before import RECORD
 from experiments.report.files import ResultsError
 
 FEW = ("q2-teacher-parameters", "q2-student-alone-below-teacher", "q2-published-teacher-scratch")
@@ -16,7 +17,7 @@ def test_all_results_are_written_into_a_new_folder(findings, conditions, tmp_pat
         *("claims.csv", "claims.md", "measurements.csv", "report.html"),
         *(f"{name}.{kind}" for name in ("question2", "accuracy_over_bytes") for kind in ("png", "svg")),
     }
-    assert {path.name for path in folder.iterdir()} == {path.name for path in paths}
+    assert {path.name for path in folder.iterdir()} == {RECORD, *(path.name for path in paths)}
     assert all(path.stat().st_size > 0 for path in paths)
     assert (folder / "report.html").read_text().count("data:image/svg+xml") == 2
 
