@@ -57,6 +57,7 @@ def build_missing(suite: Suite, wanted: Wanted, jobs: int, console: Console) -> 
     second attempt, by another worker.
 
     Raises:
+        StoreError: The store cannot be written to.
         WorkersError: No worker was left before all was made.
     """
     with console.status("reading the data and the run store"):
@@ -64,6 +65,7 @@ def build_missing(suite: Suite, wanted: Wanted, jobs: int, console: Console) -> 
         missing = [planned.key for planned in OpenRuns(suite.store, plan).waiting()]
     if not missing:
         return
+    suite.store.check_writable()
     jobs = min(jobs, len(missing))
     console.print(f"{len(missing)} of {len(plan.runs)} runs to make, {jobs} at a time")
     with display(plan, missing, console) as shown:
