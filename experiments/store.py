@@ -80,7 +80,11 @@ class Store:
             if error.errno not in _READ_ONLY or not (root / RUNS).is_dir():
                 raise StoreError(f"run store {root}: cannot be created ({error.strerror})") from error
 
-    def keys(self) -> list[str]:
+    def folder(self, key: str) -> Path:
+        """Where a run is, or would be."""
+        return self.root / RUNS / key
+
+    def run_keys(self) -> list[str]:
         """The keys under which something is kept as a run, sorted; nothing is verified."""
         return sorted(name for name in self._names(RUNS) if not is_partial(name))
 
@@ -117,7 +121,7 @@ class Store:
         A damaged run is moved to `set-aside/` and reported, and counts as not there.
         """
         try:
-            return read_run(self._folder(key), key)
+            return read_run(self.folder(key), key)
         except FileNotFoundError:
             return None
         except DamagedRunError as error:
@@ -137,11 +141,11 @@ class Store:
 
     def _read_or_move(self, key: str) -> StoredRun | None:
         try:
-            return read_run(self._folder(key), key)
+            return read_run(self.folder(key), key)
         except DamagedRunError as error:
             target = self.root / SET_ASIDE / f"{key}-{uuid.uuid4().hex[:8]}"
             target.parent.mkdir(exist_ok=True)
-            self._folder(key).rename(target)
+            self.folder(key).rename(target)
             self._on_damage(f"{error}; set aside, will be made again")
             return None
 
@@ -194,13 +198,13 @@ class Store:
             if (there := self.load(key)) is not None:
                 return there
             try:
-                folder.rename(self._folder(key))
+                folder.rename(self.folder(key))
             except OSError:
-                if not os.path.lexists(self._folder(key)):
+                if not os.path.lexists(self.folder(key)):
                     raise
             else:
                 _flush(self.root / RUNS)
-                return replace(made, folder=self._folder(key))
+                return replace(made, folder=self.folder(key))
         raise FileExistsError(errno.EEXIST, f"run {key[:12]} is damaged and cannot be set aside")
 
     def failure(self, key: str) -> Failure | None:
