@@ -131,8 +131,8 @@ class _Reader:
 
     def next_member(self, name: str, most_bytes: int) -> int:
         """Reads the header of the next member, which must be a plain file of this name; returns its bytes."""
+        self._skip_padding()
         self._member = name
-        self.read(self._padding)
         try:
             header = tarfile.TarInfo.frombuf(self.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
@@ -154,13 +154,17 @@ class _Reader:
 
     def finish(self) -> None:
         """Makes sure that the archive ends here, and that all of it came."""
+        self._skip_padding()
         self._member = "end of the archive"
-        self.read(self._padding)
         # Two blocks of zeros, then more of them until a record is full.
         most = tarfile.RECORDSIZE + tarfile.BLOCKSIZE
         rest = self._read_some(most + 1)
         if any(rest) or not 2 * tarfile.BLOCKSIZE <= len(rest) <= most:
             raise self.error(f"must be from {2 * tarfile.BLOCKSIZE} to {most} zeros")
+
+    def _skip_padding(self) -> None:
+        if any(self.read(self._padding)):
+            raise self.error("is padded with something else than zeros")
 
     def read(self, size: int) -> bytes:
         """As many bytes as asked for."""

@@ -114,7 +114,7 @@ def _read(folder: Path, key: str, hashed: Collection[str]) -> tuple[dict[str, fl
         return _read_measurements(folder / MEASUREMENTS), provenance
     except DamagedRunError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DamagedRunError(f"{folder}: is not a whole run ({type(error).__name__}: {error})") from error
 
 
