@@ -3,6 +3,7 @@
     runs/<key>/weights.safetensors  measurements.json  history.csv  manifest.json
     failed/<key>.json               why a run could not be made
     locks/<key>.lock, .owner        held while a run is made, and by whom
+    locks/placing.lock              held while a run is moved in or out of its place
     set-aside/                      what did not match its manifest
     runs/.partial-*                 what is being written, or was when its process was killed
 
@@ -15,12 +16,12 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.partial import is_partial, partial
-from experiments.run_lock import RunLock
+from experiments.run_lock import LockHeldError, RunLock
 from experiments.store_errors import DamagedRunError, StoreError, as_store_error
 from experiments.stored_run import (
     HISTORY,
@@ -52,8 +53,8 @@ LOCKS = "locks"
 SET_ASIDE = "set-aside"
 
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
-_SECONDS_TO_SET_ASIDE = 60.0
-"""Far more than another process takes to hash a run and to rename it."""
+_SECONDS_TO_PLACE = 60.0
+"""Far more than other processes take to hash a run and to rename it."""
 _ATTEMPTS = 10
 """At putting a run in its place, while others put damaged ones there."""
 
@@ -130,14 +131,20 @@ class Store:
     def _set_aside(self, key: str, damage: DamagedRunError) -> StoredRun | None:
         """Moves a damaged run away; returns what another process has put in its place meanwhile, if that is whole."""
         try:
-            # Two that found the damage might else move one after the other: the second what the first has made anew.
-            with self.lock(SET_ASIDE).acquire(timeout=_SECONDS_TO_SET_ASIDE):
+            with self._placing():
                 return self._read_or_move(key)
         except FileNotFoundError:
             return None
         except (OSError, StoreError) as error:
             self._on_damage(f"{damage}; cannot be set aside, counts as missing ({error})")
             return None
+
+    def _placing(self) -> ExitStack:
+        """Held while a run is moved in or out of its place.
+
+        Of two that found a run damaged, the second might else move away what the first has made anew.
+        """
+        return self.lock("placing").acquire(timeout=_SECONDS_TO_PLACE)
 
     def _read_or_move(self, key: str) -> StoredRun | None:
         try:
@@ -198,7 +205,10 @@ class Store:
             if (there := self.load(key)) is not None:
                 return there
             try:
-                folder.rename(self.folder(key))
+                with self._placing():
+                    folder.rename(self.folder(key))
+            except LockHeldError as error:
+                raise StoreError(f"run store {self.root}: cannot write a run ({error})") from error
             except OSError:
                 if not os.path.lexists(self.folder(key)):
                     raise

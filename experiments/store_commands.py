@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -21,6 +21,7 @@ from experiments.run_import import import_runs
 from experiments.store import RUNS, Store
 from experiments.store_errors import StoreError
 from experiments.store_gc import (
+    Garbage,
     leftovers,
     reachable_keys,
     size,
@@ -142,17 +143,34 @@ def _gc(options: argparse.Namespace, console: Console) -> int:
     elif options.keep_profile:
         raise UsageError("--keep-profile: says which runs are reachable; give --unreachable, too, to remove the others")
     garbage = list(chain.from_iterable(kinds))
-    for each in garbage:
-        kept = each.remove() if options.yes else ""
-        _line(console, f"{each.kind} {each.path} ({decimal(each.bytes)})" + (f": kept, {kept}" if kept else ""))
-    total = decimal(sum(each.bytes for each in garbage))
     if not garbage:
         _line(console, "nothing to remove")
     elif options.yes:
-        _line(console, f"removed {len(garbage)} entries, {total}")
+        _remove(garbage, console)
     else:
-        _line(console, f"would remove {len(garbage)} entries, {total}; --yes does")
+        for each in garbage:
+            _line(console, _described(each))
+        _line(console, f"would remove {_amount(garbage)}; --yes does")
     return 0
+
+
+def _remove(garbage: Sequence[Garbage], console: Console) -> None:
+    removed = []
+    for each in garbage:
+        if why_kept := each.remove():
+            _line(console, f"{_described(each)}: kept, {why_kept}")
+        else:
+            _line(console, _described(each))
+            removed.append(each)
+    _line(console, f"removed {_amount(removed)}")
+
+
+def _described(garbage: Garbage) -> str:
+    return f"{garbage.kind} {garbage.path} ({decimal(garbage.bytes)})"
+
+
+def _amount(garbage: Sequence[Garbage]) -> str:
+    return f"{len(garbage)} entries, {decimal(sum(each.bytes for each in garbage))}"
 
 
 def _profiles_to_keep(options: argparse.Namespace) -> list[SuiteOptions]:

@@ -6,6 +6,7 @@ Lock files stay, see `experiments.run_lock`; so do data sets, which are made or 
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial as bind
 from pathlib import Path
@@ -145,6 +146,7 @@ def _remove_run(store: Store, key: str) -> str:
             store.lock(key).acquire(blocking=False),
             as_store_error(f"{store.folder(key)}: cannot be removed"),
             partial(store.root / RUNS) as path,
+            suppress(FileNotFoundError),  # another process may have been first
         ):
             store.folder(key).rename(path)
     except LockHeldError as error:

@@ -452,16 +452,24 @@ def test_keys_are_told_without_what_is_only_temporary(store):
 
 def test_what_another_process_made_anew_is_not_set_aside_in_its_turn(store, messages):
     """As when two find a run damaged, and the first sets it aside and makes it again before the second moves it."""
+    found = threading.Event()
+
+    class Telling(Store):
+        def _placing(self):
+            found.set()
+            return super()._placing()
+
     (save(store).folder / WEIGHTS).write_bytes(b"x")
-    loaded = []
-    holder = store.lock("set-aside")
-    with holder.acquire():
-        thread = threading.Thread(target=lambda: loaded.append(store.load(KEY)))
+    made = save(Store(store.root.with_name("elsewhere")))
+    second, loaded = Telling(store.root, messages.append), []
+    with store.lock("placing"):
+        thread = threading.Thread(target=lambda: loaded.append(second.load(KEY)))
         thread.start()
+        assert found.wait(20)
         shutil.rmtree(store.root / "runs" / KEY)
-        made = save(Store(store.root))
+        made.folder.rename(store.root / "runs" / KEY)
     thread.join(20)
-    assert loaded == [made]
+    assert [(run.key, run.measurements) for run in loaded] == [(KEY, made.measurements)]
     assert messages == []
     assert not (store.root / "set-aside").exists()
 
