@@ -19,6 +19,9 @@ from filelock import FileLock, Timeout
 
 from experiments.store_errors import StoreError
 
+SECONDS_TO_WAIT = 60.0
+"""Far more than anything takes for which it is worth waiting; a run that another process makes is left to it."""
+
 
 @dataclass(frozen=True)
 class LockOwner:
@@ -50,18 +53,18 @@ class RunLock:
         self._lock = FileLock(path)
         self._path = path
 
-    def acquire(self, timeout: float = -1, *, blocking: bool = True) -> ExitStack:
+    def acquire(self, timeout: float = SECONDS_TO_WAIT, *, blocking: bool = True) -> ExitStack:
         """Takes the lock.
 
         Args:
-            timeout: Seconds to wait for it; negative for ever.
+            timeout: Seconds to wait for it.
             blocking: Whether to wait at all.
 
         Returns:
             A context that releases the lock when it is left.
 
         Raises:
-            LockHeldError: Another process holds it.
+            LockHeldError: Another process still holds it.
             StoreError: Its file cannot be written.
         """
         try:
@@ -81,9 +84,10 @@ class RunLock:
             self._note.write_text(json.dumps(asdict(owner)), encoding="utf-8")
 
     def release(self) -> None:
-        """Frees the lock."""
-        with suppress(OSError):
-            self._note.unlink()
+        """Frees the lock, if it is held."""
+        if self._lock.is_locked:  # else the note is another's
+            with suppress(OSError):
+                self._note.unlink()
         self._lock.release()
 
     def owner(self) -> LockOwner | None:

@@ -53,8 +53,6 @@ LOCKS = "locks"
 SET_ASIDE = "set-aside"
 
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
-_SECONDS_TO_PLACE = 60.0
-"""Far more than other processes take to hash a run and to rename it."""
 _ATTEMPTS = 10
 """At putting a run in its place, while others put damaged ones there."""
 
@@ -144,7 +142,7 @@ class Store:
 
         Of two that found a run damaged, the second might else move away what the first has made anew.
         """
-        return self.lock("placing").acquire(timeout=_SECONDS_TO_PLACE)
+        return self.lock("placing").acquire()
 
     def _read_or_move(self, key: str) -> StoredRun | None:
         try:

@@ -44,7 +44,9 @@ class UsageError(ValueError):
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command of parsed options, and tells in one line what is wrong; returns the exit status."""
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
+    width = None if sys.stdout.isatty() else _WIDTH_OF_FILES
+    # What a run tells of itself is shown as it is, whatever brackets an imported one may have in its name.
+    console = Console(width=width, markup=False, emoji=False, highlight=False)
     try:
         return _COMMANDS[options.command](options, console)
     except (UsageError, ExportError, ProfileError) as error:
@@ -87,7 +89,7 @@ def _table_of_runs(runs: tuple[RunSummary, ...]) -> Table:
             _text(told, "name"),
             _text(told, "seed"),
             "-" if accuracy is None else f"{accuracy:.2f}",
-            f"{run.measurements['bytes']:,.0f}",
+            f"{run.measurements.get('bytes', 0):,.0f}",
             f"{seconds:.1f}" if isinstance(seconds, int | float) else "-",
             _text(told, "finished").removesuffix("+00:00"),
             run.key[:12],

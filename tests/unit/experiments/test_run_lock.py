@@ -59,6 +59,14 @@ def test_it_is_free_after_its_context_and_after_release(path):
     assert lock.owner() is None
 
 
+def test_releasing_what_is_not_held_leaves_the_holder_his_note(path):
+    with RunLock(path):
+        RunLock(path).release()
+        assert RunLock(path).owner().process == os.getpid()
+        with pytest.raises(LockHeldError):
+            RunLock(path).acquire(blocking=False)
+
+
 def test_the_note_of_a_killed_process_gives_way_to_the_next_holder(path):
     with start(HOLDING, path) as process:
         assert process.stdout.readline() == "held\n"

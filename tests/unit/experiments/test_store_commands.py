@@ -56,6 +56,11 @@ def test_list_of_a_run_that_tells_little(call, store):
     assert lines[1].split() == ["-", "-", "-", "-", "1", "-", "-", key_of(0)[:12]]
 
 
+def test_list_shows_names_as_they_are(call, store):
+    save_small(store, 5, name="[/bold] :smile:")
+    assert "[/bold] :smile:" in call("list")[1][3]
+
+
 def test_list_for_programs(call, store):
     store.record_failure(key_of(3), Failure("cnn", "loss is nan", "Traceback"))
     status, lines, _ = call("list", "--json")
