@@ -53,6 +53,7 @@ def build_missing(suite: Suite, wanted: Wanted, jobs: int, console: Console) -> 
     which goes on from the run's checkpoint. A run that has cost `MOST_ATTEMPTS` workers counts as failed.
 
     Raises:
+        StoreError: The store cannot be written to.
         WorkersError: The workers ended before all was made.
     """
     with console.status("reading the data and the run store"):
@@ -61,6 +62,7 @@ def build_missing(suite: Suite, wanted: Wanted, jobs: int, console: Console) -> 
         missing = [planned.key for planned in open_runs.waiting()]
     if not missing:
         return
+    suite.store.check_writable()
     jobs = min(jobs, len(missing))
     console.print(f"{len(missing)} of {len(plan.runs)} runs to make, {jobs} at a time")
     with display(plan, missing, console) as shown:

@@ -86,11 +86,16 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Removes a run's checkpoint, and what a process that was killed while writing one has left."""
+    """Removes a run's checkpoint, if it has one; a store that does not let it is no harm."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes what a process that was killed while writing a run's checkpoint has left."""
     with suppress(OSError):
         for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-            leftover.unlink()
-        path.unlink(missing_ok=True)
+            leftover.unlink(missing_ok=True)
 
 
 class CheckpointClock:

@@ -10,6 +10,7 @@ from experiments.checkpoints import (
     CheckpointDamageError,
     read_checkpoint,
     remove_checkpoint,
+    remove_leftovers,
     write_checkpoint,
 )
 from experiments.training import Advance
@@ -43,6 +44,7 @@ class RunWatcher:
 
     def resume(self) -> Snapshot | None:
         """The run's checkpoint; a damaged one is removed and told of, and the training starts anew."""
+        remove_leftovers(self._path)
         try:
             checkpoint = read_checkpoint(self._path)
         except CheckpointDamageError as error:

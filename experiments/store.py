@@ -2,66 +2,60 @@
 
     runs/<key>/weights.safetensors  measurements.json  history.csv  manifest.json
     failed/<key>.json               why a run could not be made
-    locks/<key>.lock                held while a run is made
+    locks/<key>.lock, .owner        held while a run is made, and by whom
+    locks/placing.lock              held while a run is moved in or out of its place
     checkpoints/<key>.checkpoint    how far an interrupted training came
     set-aside/                      what did not match its manifest
+    runs/.partial-*                 what is being written, or was when its process was killed
 
-A run is written to a temporary folder beside its place, each file flushed to the disk, the manifest last, and then
-renamed. The manifest holds a hash of every file, and of itself. Measurements are stored; verdicts never are.
+A run is written to a temporary folder beside its place, verified, each file flushed to the disk, and then renamed. The
+store may be read-only: then finished runs can be read, and all else is told of in one line.
 """
 
-import hashlib
+import errno
 import json
-import math
 import os
-import shutil
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock
+from experiments.partial import is_partial, partial
+from experiments.run_lock import LockHeldError, RunLock
+from experiments.store_errors import DamagedRunError, StoreError, as_store_error
+from experiments.stored_run import (
+    HISTORY,
+    MANIFEST,
+    MEASUREMENTS,
+    WEIGHTS,
+    StoredRun,
+    read_run,
+    to_json,
+    write_run,
+)
 
-from experiments.file_hash import file_hash
+__all__ = [
+    "HISTORY",
+    "MANIFEST",
+    "MEASUREMENTS",
+    "WEIGHTS",
+    "DamagedRunError",
+    "Failure",
+    "Store",
+    "StoreError",
+    "StoredRun",
+    "read_run",
+]
 
-WEIGHTS = "weights.safetensors"
-MEASUREMENTS = "measurements.json"
-HISTORY = "history.csv"
-MANIFEST = "manifest.json"
+RUNS = "runs"
+FAILED = "failed"
+LOCKS = "locks"
+SET_ASIDE = "set-aside"
 
-_FORMAT = 1
-_FILES = {WEIGHTS, MEASUREMENTS, HISTORY}
-
-
-class StoreError(RuntimeError):
-    """The store cannot be used; the message names the path."""
-
-
-class DamagedRunError(StoreError):
-    """A run's folder is not what its manifest says."""
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """A finished run, as verified when it was read.
-
-    Attributes:
-        key: The hash of all that decides its bytes.
-        folder: Where its files are.
-        measurements: Its numbers by name.
-        provenance: Recipe, seed, parents, data, environment and duration, as written when it was made.
-    """
-
-    key: str
-    folder: Path
-    measurements: Mapping[str, float]
-    provenance: Mapping[str, object]
-
-    @property
-    def weights(self) -> Path:
-        """The safetensors file of the model's state."""
-        return self.folder / WEIGHTS
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_ATTEMPTS = 10
+"""At putting a run in its place, while others put damaged ones there."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +74,46 @@ class Store:
         self.root = root
         self._on_damage = on_damage
         try:
-            for name in ("runs", "failed", "locks"):
+            for name in (RUNS, FAILED, LOCKS):
                 (root / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"run store {root}: cannot be created ({error.strerror})") from error
+            if error.errno not in _READ_ONLY or not (root / RUNS).is_dir():
+                raise StoreError(f"run store {root}: cannot be created ({error.strerror})") from error
 
-    def lock(self, key: str) -> FileLock:
+    def folder(self, key: str) -> Path:
+        """Where a run is, or would be."""
+        return self.root / RUNS / key
+
+    def run_keys(self) -> list[str]:
+        """The keys under which something is kept as a run, sorted; nothing is verified."""
+        return sorted(name for name in self._names(RUNS) if not is_partial(name))
+
+    def failed_keys(self) -> list[str]:
+        """The keys that have a tombstone, sorted."""
+        names = self._names(FAILED)
+        return sorted(name.removesuffix(".json") for name in names if name.endswith(".json") and not is_partial(name))
+
+    def _names(self, folder: str) -> list[str]:
+        with as_store_error(f"run store {self.root}: cannot be read"):
+            try:
+                return [path.name for path in (self.root / folder).iterdir()]
+            except FileNotFoundError:
+                return []
+
+    def check_writable(self) -> None:
+        """Makes sure that runs can be stored, before hours are spent on making them.
+
+        Raises:
+            StoreError: They cannot.
+        """
+        with as_store_error(f"run store {self.root}: cannot be written to"):
+            for name in (RUNS, FAILED, LOCKS):
+                with partial(self.root / name) as probe:
+                    probe.mkdir()
+
+    def lock(self, key: str) -> RunLock:
         """The lock to hold while making a run; the system frees it when its process ends."""
-        return FileLock(self.root / "locks" / f"{key}.lock")
+        return RunLock(self.root / LOCKS / f"{key}.lock")
 
     def checkpoint(self, key: str) -> Path:
         """Where whoever makes a run keeps what it needs to go on after an interruption."""
@@ -102,13 +128,38 @@ class Store:
 
         A damaged run is moved to `set-aside/` and reported, and counts as not there.
         """
-        folder = self._folder(key)
         try:
-            return read_run(folder, key)
+            return read_run(self.folder(key), key)
         except FileNotFoundError:
             return None
         except DamagedRunError as error:
-            self._set_aside(folder)
+            return self._set_aside(key, error)
+
+    def _set_aside(self, key: str, damage: DamagedRunError) -> StoredRun | None:
+        """Moves a damaged run away; returns what another process has put in its place meanwhile, if that is whole."""
+        try:
+            with self._placing():
+                return self._read_or_move(key)
+        except FileNotFoundError:
+            return None
+        except (OSError, StoreError) as error:
+            self._on_damage(f"{damage}; cannot be set aside, counts as missing ({error})")
+            return None
+
+    def _placing(self) -> ExitStack:
+        """Held while a run is moved in or out of its place.
+
+        Of two that found a run damaged, the second might else move away what the first has made anew.
+        """
+        return self.lock("placing").acquire()
+
+    def _read_or_move(self, key: str) -> StoredRun | None:
+        try:
+            return read_run(self.folder(key), key)
+        except DamagedRunError as error:
+            target = self.root / SET_ASIDE / f"{key}-{uuid.uuid4().hex[:8]}"
+            target.parent.mkdir(exist_ok=True)
+            self.folder(key).rename(target)
             self._on_damage(f"{error}; set aside, will be made again")
             return None
 
@@ -128,106 +179,87 @@ class Store:
             measurements: Finite numbers by name; `bytes`, the size of the weights file, is added.
             history: The epochs as CSV.
             provenance: JSON values that tell how the run was made.
-        """
-        bad = [name for name, value in measurements.items() if not math.isfinite(value)]
-        if bad:
-            raise StoreError(f"run {key[:12]}: measurement {bad[0]} is {measurements[bad[0]]}, must be finite")
-        partial = self.root / "runs" / f".partial-{uuid.uuid4().hex}"
-        try:
-            partial.mkdir()
-            write_weights(partial / WEIGHTS)
-            measured = {**measurements, "bytes": (partial / WEIGHTS).stat().st_size}
-            (partial / MEASUREMENTS).write_text(_json(measured), encoding="utf-8")
-            (partial / HISTORY).write_text(history, encoding="utf-8")
-            files = {name: file_hash(partial / name) for name in sorted(_FILES)}
-            manifest = {"format": _FORMAT, "key": key, "files": files, "provenance": dict(provenance)}
-            (partial / MANIFEST).write_text(_json({**manifest, "hash": _hash(manifest)}), encoding="utf-8")
-            for path in (*partial.iterdir(), partial):
-                _flush(path)
-            self._publish(partial, key)
-        except OSError as error:
-            raise StoreError(f"run store {self.root}: cannot write a run ({error.strerror})") from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        return read_run(self._folder(key), key)
 
-    def _publish(self, partial: Path, key: str) -> None:
-        """Puts a whole run in its place, unless it is there: another process may have made it meanwhile."""
-        if self.load(key) is not None:
-            return
-        try:
-            partial.rename(self._folder(key))
-        except OSError:
-            if self.load(key) is None:
-                raise
-        _flush(self.root / "runs")
+        Raises:
+            StoreError: A measurement is not finite, or the run cannot be written.
+        """
+        with as_store_error(f"run store {self.root}: cannot write a run"), self.partial_folder() as folder:
+            write_run(folder, key, write_weights, measurements, history, provenance)
+            return self.publish(folder, key)
+
+    @contextmanager
+    def partial_folder(self) -> Iterator[Path]:
+        """An empty folder on the store's disk for what is to be published, removed in the end.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        with partial(self.root / RUNS) as folder:
+            folder.mkdir()
+            yield folder
+
+    def publish(self, folder: Path, key: str) -> StoredRun:
+        """Verifies a run's folder and puts it in its place, unless that run is there: another may have made it.
+
+        Raises:
+            DamagedRunError: The folder is no whole run of this key.
+            OSError: It cannot be put there.
+        """
+        made = read_run(folder, key)
+        for path in (*folder.iterdir(), folder):
+            _flush(path)
+        for _ in range(_ATTEMPTS):
+            if (there := self.load(key)) is not None:
+                return there
+            try:
+                with self._placing():
+                    folder.rename(self.folder(key))
+            except LockHeldError as error:
+                raise StoreError(f"run store {self.root}: cannot write a run ({error})") from error
+            except OSError:
+                if not os.path.lexists(self.folder(key)):
+                    raise
+            else:
+                _flush(self.root / RUNS)
+                return replace(made, folder=self.folder(key))
+        raise FileExistsError(errno.EEXIST, f"run {key[:12]} is damaged and cannot be set aside")
 
     def failure(self, key: str) -> Failure | None:
-        """The tombstone of a run that could not be made."""
+        """The tombstone of a run that could not be made; a damaged one is removed, and counts as none."""
         try:
             fields = json.loads(self._tombstone(key).read_text(encoding="utf-8"))
             return Failure(str(fields["name"]), str(fields["message"]), str(fields["traceback"]))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, RecursionError, OSError):
-            self.forget_failure(key)
+            with suppress(StoreError):  # what cannot be removed counts as none all the same
+                self.forget_failure(key)
             return None
 
     def record_failure(self, key: str, failure: Failure) -> None:
-        """Leaves a tombstone, so that no other worker repeats the failure."""
-        partial = self._tombstone(key).with_suffix(f".{uuid.uuid4().hex}.partial")
-        partial.write_text(_json(vars(failure)), encoding="utf-8")
-        partial.replace(self._tombstone(key))
+        """Leaves a tombstone, so that no other worker repeats the failure.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        with as_store_error(f"{self._tombstone(key)}: cannot be written"), partial(self.root / FAILED) as path:
+            path.write_text(to_json(vars(failure)), encoding="utf-8")
+            path.replace(self._tombstone(key))
 
     def forget_failure(self, key: str) -> None:
-        """Removes a tombstone, if there is one."""
-        self._tombstone(key).unlink(missing_ok=True)
+        """Removes a tombstone, if there is one.
+
+        Raises:
+            StoreError: It cannot be removed.
+        """
+        with as_store_error(f"{self._tombstone(key)}: cannot be removed"):
+            self._tombstone(key).unlink(missing_ok=True)
 
     def _folder(self, key: str) -> Path:
-        return self.root / "runs" / key
+        return self.root / RUNS / key
 
     def _tombstone(self, key: str) -> Path:
-        return self.root / "failed" / f"{key}.json"
-
-    def _set_aside(self, folder: Path) -> None:
-        target = self.root / "set-aside" / f"{folder.name}-{uuid.uuid4().hex[:8]}"
-        target.parent.mkdir(exist_ok=True)
-        with suppress(FileNotFoundError):  # another process may have been first
-            folder.rename(target)
-
-
-def read_run(folder: Path, key: str) -> StoredRun:
-    """Reads a run's folder and verifies it.
-
-    Raises:
-        FileNotFoundError: There is no such folder.
-        DamagedRunError: It is not whole, or not what its manifest says.
-    """
-    if not folder.exists():
-        raise FileNotFoundError(folder)
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["format"] != _FORMAT or manifest["key"] != key or set(manifest["files"]) != _FILES:
-            raise DamagedRunError(f"{folder / MANIFEST}: is not a format {_FORMAT} manifest of run {key[:12]}")
-        if manifest.pop("hash") != _hash(manifest):
-            raise DamagedRunError(f"{folder / MANIFEST}: its hash is not the one in itself")
-        for name, digest in manifest["files"].items():
-            if file_hash(folder / name) != digest:
-                raise DamagedRunError(f"{folder / name}: its hash is not the one in {MANIFEST}")
-        measurements = json.loads((folder / MEASUREMENTS).read_text(encoding="utf-8"))
-        return StoredRun(key, folder, measurements, dict(manifest["provenance"]))
-    except DamagedRunError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedRunError(f"{folder}: is not a whole run ({type(error).__name__}: {error})") from error
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
-
-
-def _hash(manifest: Mapping[str, object]) -> str:
-    return hashlib.sha256(_json(manifest).encode()).hexdigest()
+        return self.root / FAILED / f"{key}.json"
 
 
 def _flush(path: Path) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from fake_runs import fill, suite_without_data
 from rich.console import Console
+from small_runs import read_only
 
 from experiments import building
 from experiments.building import MOST_ATTEMPTS, WorkersError, build_missing, default_jobs
 from experiments.code_fingerprint import ROOT
-from experiments.store import Failure
+from experiments.store import Failure, StoreError
 
 WANTED = {"student-scratch": (0, 1)}
 PREAMBLE = """#!{python}
@@ -70,6 +71,18 @@ def test_what_the_store_has_is_not_made_again(suite, worker):
     console = plain()
     build_missing(suite, WANTED, 2, console)
     assert lines(console) == []
+    assert not (suite.store.root / "started").exists()
+
+
+def test_a_read_only_store_serves_what_it_has_and_starts_no_worker_for_what_it_lacks(suite, worker):
+    keys = fill(suite, {"student-scratch": (0,)}).runs
+    worker("first('started')")
+    with read_only(suite.store.root) as root:
+        denied = suite_without_data(root)
+        build_missing(denied, {"student-scratch": (0,)}, 2, plain())
+        assert denied.stored(denied.plan({"student-scratch": (0,)})).keys() == keys.keys()
+        with pytest.raises(StoreError, match=r"run store .: cannot be written to \(Permission denied\)"):
+            build_missing(denied, WANTED, 2, plain())
     assert not (suite.store.root / "started").exists()
 
 

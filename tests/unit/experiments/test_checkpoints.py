@@ -15,6 +15,7 @@ from experiments.checkpoints import (
     CheckpointDamageError,
     read_checkpoint,
     remove_checkpoint,
+    remove_leftovers,
     write_checkpoint,
 )
 from experiments.training_state import Snapshot
@@ -112,16 +113,21 @@ def test_a_folder_in_its_place_is_damage(path):
         read_checkpoint(path)
 
 
-def test_removing_takes_what_a_killed_writer_left_but_nothing_of_other_runs(path):
+def test_a_checkpoint_is_removed_once(path):
+    write(path)
+    remove_checkpoint(path)
+    assert list(path.parent.iterdir()) == []
+    remove_checkpoint(path)
+
+
+def test_what_a_killed_writer_left_is_removed_but_nothing_of_other_runs(path):
     write(path)
     other = path.with_name("other.checkpoint")
-    write(other)
     path.with_name(f".{path.name}.0123.tmp").write_bytes(b"half")
     foreign = path.with_name(f".{other.name}.0123.tmp")
     foreign.write_bytes(b"half")
-    remove_checkpoint(path)
-    assert sorted(path.parent.iterdir()) == sorted([other, foreign])
-    remove_checkpoint(path)
+    remove_leftovers(path)
+    assert sorted(path.parent.iterdir()) == sorted([path, foreign])
 
 
 class Time:

@@ -79,6 +79,13 @@ def test_a_training_goes_on_where_it_was_and_its_times_add_up(setting):
     assert setting.watch().resume() is None
 
 
+def test_what_a_killed_writer_left_is_removed(setting):
+    leftover = setting.path.with_name(f".{setting.path.name}.0123.tmp")
+    leftover.write_bytes(b"half")
+    assert setting.watcher.resume() is None
+    assert not leftover.exists()
+
+
 def test_a_damaged_checkpoint_is_told_of_and_removed(setting):
     write_checkpoint(setting.path, Checkpoint(Snapshot({}, "{}"), 1.0))
     setting.path.write_bytes(setting.path.read_bytes()[:-1])

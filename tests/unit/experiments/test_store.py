@@ -9,6 +9,7 @@ import filelock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_runs import read_only, start
 
 from experiments import store as store_module
 from experiments.code_fingerprint import ROOT
@@ -25,6 +26,7 @@ from experiments.store import (
 )
 
 KEY = "0123456789abcdef" * 4
+OTHER = "f" * 64
 MEASURED = {"accuracy": 78.16, "parameters": 256779}
 EPOCHS = "epoch,accuracy\n1,78.16\n"
 PROVENANCE = {"name": "student-scratch", "seed": 3, "parents": {"teacher": "ab"}, "recipe": [1, None, {"a": 0.1}]}
@@ -328,6 +330,217 @@ def test_threads_that_save_one_run_at_once_get_one_run(tmp_path):
     assert results[0] == results[1] == results[2]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [KEY]
     assert not (tmp_path / "set-aside").exists()
+
+
+FULL_DISK = f"""
+import resource, sys
+from pathlib import Path
+from experiments.store import Failure, Store, StoreError
+
+store = Store(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+def told(what):
+    try:
+        what()
+    except StoreError as error:
+        print(error)
+
+def save(size, history=""):
+    return store.save({KEY!r}, lambda path: path.write_bytes(b"w" * size), {{"a": 1.0}}, history, {{}})
+
+told(lambda: save(5000))
+told(lambda: save(10, "e" * 5000))
+told(lambda: store.record_failure({KEY!r}, Failure("name", "message", "t" * 5000)))
+save(10)
+store.record_failure({KEY!r}, Failure("name", "message", "t" * 10))
+"""
+
+
+def test_a_disk_that_takes_no_more_is_one_clear_error_each_and_leaves_nothing_half_written(tmp_path):
+    store = Store(tmp_path / "store")
+    with run_script(FULL_DISK, store.root) as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert output.splitlines() == [
+        f"run store {store.root}: cannot write a run (File too large)",
+        f"run store {store.root}: cannot write a run (File too large)",
+        f"{store.root / 'failed' / KEY}.json: cannot be written (File too large)",
+    ]
+    assert store.load(KEY).weights.read_bytes() == b"w" * 10
+    assert store.failure(KEY).traceback == "t" * 10
+    assert [path.name for folder in ("runs", "failed") for path in (store.root / folder).iterdir()] == [
+        KEY,
+        f"{KEY}.json",
+    ]
+
+
+def test_a_read_only_store_can_be_read_and_says_in_one_line_what_cannot_be_done(store):
+    saved, failure = save(store), Failure("a", "b", "c")
+    store.record_failure(OTHER, failure)
+    messages = []
+    with read_only(store.root) as root:
+        denied = Store(root, messages.append)
+        assert denied.load(KEY).measurements == saved.measurements
+        assert denied.failure(OTHER) == failure
+        assert (denied.run_keys(), denied.failed_keys()) == ([KEY], [OTHER])
+        assert denied.load(OTHER) is None
+        assert denied.failure(KEY) is None
+        for attempt, message in (
+            (lambda: denied.save(OTHER, lambda path: None, {}, "", {}), "run store .: cannot write a run"),
+            (lambda: denied.record_failure(KEY, failure), f"failed/{KEY}.json: cannot be written"),
+            (lambda: denied.forget_failure(OTHER), f"failed/{OTHER}.json: cannot be removed"),
+            (denied.check_writable, "run store .: cannot be written to"),
+        ):
+            with pytest.raises(StoreError) as caught:
+                attempt()
+            assert str(caught.value) == f"{message} (Permission denied)"
+    assert messages == []
+
+
+def test_what_is_damaged_in_a_read_only_store_counts_as_missing_and_is_told_of(store):
+    (save(store).folder / WEIGHTS).write_bytes(b"x")
+    (store.root / "failed" / f"{KEY}.json").write_text("half")
+    messages = []
+    with read_only(store.root) as root:
+        denied = Store(root, messages.append)
+        assert denied.load(KEY) is None
+        assert denied.failure(KEY) is None
+    (message,) = messages
+    assert f"{KEY}/{WEIGHTS}: its hash is not the one in" in message
+    assert "cannot be set aside, counts as missing" in message
+    assert (store.root / "runs" / KEY).is_dir()
+
+
+@pytest.mark.parametrize("missing", ["failed", "locks"])
+def test_a_read_only_store_may_lack_what_only_writing_needs(store, missing):
+    save(store)
+    shutil.rmtree(store.root / missing)
+    with read_only(store.root) as root:
+        denied = Store(root)
+        assert denied.load(KEY).key == KEY
+        assert denied.failure(KEY) is None
+        assert denied.failed_keys() == []
+
+
+def test_a_store_that_cannot_be_made_is_one_clear_error(tmp_path):
+    with (
+        read_only(tmp_path) as root,
+        pytest.raises(StoreError, match=r"run store store: cannot be created \(Permission denied\)"),
+    ):
+        Store(root / "store")
+
+
+def test_a_store_that_can_be_written_to_is_left_as_it_was(store):
+    save(store)
+    before = sorted(store.root.rglob("*"))
+    store.check_writable()
+    assert sorted(store.root.rglob("*")) == before
+
+
+def test_keys_are_told_without_what_is_only_temporary(store):
+    assert (store.run_keys(), store.failed_keys()) == ([], [])
+    save(store, OTHER)
+    save(store)
+    store.record_failure(KEY, Failure("a", "b", "c"))
+    (store.root / "runs" / ".partial-x").mkdir()
+    (store.root / "failed" / ".partial-x").touch()
+    assert (store.run_keys(), store.failed_keys()) == ([KEY, OTHER], [KEY])
+    shutil.rmtree(store.root / "runs")
+    assert store.run_keys() == []
+
+
+def test_what_another_process_made_anew_is_not_set_aside_in_its_turn(store, messages):
+    """As when two find a run damaged, and the first sets it aside and makes it again before the second moves it."""
+    found = threading.Event()
+
+    class Telling(Store):
+        def _placing(self):
+            found.set()
+            return super()._placing()
+
+    (save(store).folder / WEIGHTS).write_bytes(b"x")
+    made = save(Store(store.root.with_name("elsewhere")))
+    second, loaded = Telling(store.root, messages.append), []
+    with store.lock("placing"):
+        thread = threading.Thread(target=lambda: loaded.append(second.load(KEY)))
+        thread.start()
+        assert found.wait(20)
+        shutil.rmtree(store.root / "runs" / KEY)
+        made.folder.rename(store.root / "runs" / KEY)
+    thread.join(20)
+    assert [(run.key, run.measurements) for run in loaded] == [(KEY, made.measurements)]
+    assert messages == []
+    assert not (store.root / "set-aside").exists()
+
+
+def test_a_folder_that_is_no_whole_run_is_not_published(store):
+    folder = save(Store(store.root.with_name("other"))).folder
+    (folder / WEIGHTS).write_bytes(b"x")
+    with pytest.raises(DamagedRunError):
+        store.publish(folder, KEY)
+    assert store.run_keys() == []
+
+
+def test_a_place_that_is_taken_for_good_is_one_clear_error(store):
+    (store.root / "runs" / KEY).write_text("a file")
+    (store.root / "set-aside").write_text("in the way of setting it aside")
+    with pytest.raises(StoreError, match=f"cannot write a run .*run {KEY[:12]} is damaged and cannot be set aside"):
+        save(store)
+
+
+HAMMER = """
+import os, random, shutil, sys
+from pathlib import Path
+from experiments.store import Store
+
+root, number = Path(sys.argv[1]), int(sys.argv[2])
+store, chance = Store(root), random.Random(number)
+
+def cut(path): os.truncate(path, 3)
+def grow(path): path.open("ab").write(b"more")
+def lose(path): path.unlink()
+def become_a_folder(path): path.unlink(); path.mkdir()
+def gain_a_neighbour(path): path.with_name("extra").touch()
+def lose_all(path): shutil.rmtree(path.parent)
+
+for _ in range(25):
+    key = f"{chance.randrange(3):064x}"
+    action = chance.choice(["save", "load", "damage"])
+    if action == "save":
+        run = store.save(key, lambda path: path.write_bytes(key.encode()), {"accuracy": 1.0}, "epoch\\n", {"key": key})
+        assert run.key == run.provenance["key"] == key
+    elif action == "load":
+        run = store.load(key)
+        assert run is None or (run.key, run.provenance, run.measurements["accuracy"]) == (key, {"key": key}, 1.0)
+    else:
+        name = chance.choice(["weights.safetensors", "measurements.json", "history.csv", "manifest.json"])
+        try:
+            chance.choice([cut, grow, lose, become_a_folder, gain_a_neighbour, lose_all])(root / "runs" / key / name)
+        except OSError:
+            pass  # it is not there, or another has just damaged it
+"""
+
+
+def test_eight_processes_that_save_load_and_damage_the_same_runs_do_not_err(tmp_path):
+    store = Store(tmp_path)
+    processes = [start(HAMMER, tmp_path, number) for number in range(8)]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert errors == [""] * 8
+    assert [process.returncode for process in processes] == [0] * 8
+    for number in range(3):
+        key = f"{number:064x}"
+        run = store.save(
+            key, lambda path, key=key: path.write_bytes(key.encode()), {"accuracy": 1.0}, "epoch\n", {"key": key}
+        )
+        assert store.load(key) == run
+        assert run.weights.read_bytes() == key.encode()
+    assert [path.name for path in (tmp_path / "runs").iterdir() if path.name.startswith(".")] == []
+    set_aside = list((tmp_path / "set-aside").iterdir())
+    assert set_aside
+    for folder in set_aside:
+        with pytest.raises(DamagedRunError):
+            read_run(folder, folder.name[:64])
 
 
 def run_script(script, *arguments):

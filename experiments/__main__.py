@@ -1,0 +1,8 @@
+"""`python -m experiments`: what can be done beside running pytest."""
+
+import sys
+
+from experiments.store_cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
