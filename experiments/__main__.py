@@ -2,7 +2,7 @@
 
 import sys
 
-from experiments.store_cli import main
+from experiments.command_line import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -14,7 +14,7 @@ from experiments.planning import Plan, make_plan
 from experiments.profiles import Profile, ProfileRequest, make_profile
 from experiments.recipes import report_recipes
 from experiments.store import Store, StoredRun
-from experiments.verified_runs import VerifyingOnce
+from experiments.store.verified_runs import VerifyingOnce
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from small_runs import key_of, save_small
 
-from experiments.run_export import export_runs
 from experiments.store import Store
+from experiments.store.archive_export import export_runs
 
 Member = tuple[tarfile.TarInfo, bytes]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments.code_fingerprint import ROOT
 from experiments.store import Store
-from experiments.stored_run import StoredRun
+from experiments.store.stored_run import StoredRun
 
 NOBODY = 65534
 

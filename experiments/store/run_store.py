@@ -1,16 +1,4 @@
-"""The run store: one folder a finished run, whole or not there at all.
-
-    runs/<key>/weights.safetensors  measurements.json  history.csv  manifest.json
-    failed/<key>.json               why a run could not be made
-    locks/<key>.lock, .owner        held while a run is made, and by whom
-    locks/placing.lock              held while a run is moved in or out of its place
-    checkpoints/<key>.checkpoint    how far an interrupted training came
-    set-aside/                      what did not match its manifest
-    runs/.partial-*                 what is being written, or was when its process was killed
-
-A run is written to a temporary folder beside its place, verified, each file flushed to the disk, and then renamed. The
-store may be read-only: then finished runs can be read, and all else is told of in one line.
-"""
+"""The store itself: a folder of runs that any number of processes may use at once."""
 
 import errno
 import json
@@ -21,32 +9,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from experiments.partial import is_partial, partial
-from experiments.run_lock import LockHeldError, RunLock
-from experiments.store_errors import DamagedRunError, StoreError, as_store_error
-from experiments.stored_run import (
-    HISTORY,
+from experiments.store.errors import DamagedRunError, StoreError, as_store_error
+from experiments.store.partial import is_partial, partial
+from experiments.store.run_lock import LockHeldError, RunLock
+from experiments.store.stored_run import (
     MANIFEST,
-    MEASUREMENTS,
-    WEIGHTS,
     StoredRun,
     read_run,
     to_json,
     write_run,
 )
-
-__all__ = [
-    "HISTORY",
-    "MANIFEST",
-    "MEASUREMENTS",
-    "WEIGHTS",
-    "DamagedRunError",
-    "Failure",
-    "Store",
-    "StoreError",
-    "StoredRun",
-    "read_run",
-]
 
 RUNS = "runs"
 FAILED = "failed"

@@ -1,6 +1,7 @@
 """What in a store nothing can need any more, and its removal.
 
-Lock files stay, see `experiments.run_lock`; so do data sets, which are made or decoded again where they are missing.
+Lock files stay, see `experiments.store.run_lock`; so do data sets, which are made or decoded again where they are
+missing.
 """
 
 import os
@@ -11,11 +12,11 @@ from dataclasses import dataclass
 from functools import partial as bind
 from pathlib import Path
 
-from experiments.partial import abandoned, delete, partial, remove_abandoned
-from experiments.run_lock import LockHeldError
-from experiments.store import FAILED, RUNS, SET_ASIDE, Store
-from experiments.store_errors import DamagedRunError, as_store_error
-from experiments.stored_run import read_run
+from experiments.store.errors import DamagedRunError, as_store_error
+from experiments.store.partial import abandoned, delete, partial, remove_abandoned
+from experiments.store.run_lock import LockHeldError
+from experiments.store.run_store import FAILED, RUNS, SET_ASIDE, Store
+from experiments.store.stored_run import read_run
 from experiments.suite import Suite, SuiteOptions
 
 CHECKPOINTS = "checkpoints"

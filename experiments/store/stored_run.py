@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.file_hash import file_hash
-from experiments.store_errors import DamagedRunError, StoreError
+from experiments.store.errors import DamagedRunError, StoreError
 
 WEIGHTS = "weights.safetensors"
 MEASUREMENTS = "measurements.json"

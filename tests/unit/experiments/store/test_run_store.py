@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import read_only, start
 
-from experiments import store as store_module
 from experiments.code_fingerprint import ROOT
 from experiments.store import (
     HISTORY,
@@ -24,6 +23,7 @@ from experiments.store import (
     StoreError,
     read_run,
 )
+from experiments.store import run_store as store_module
 
 KEY = "0123456789abcdef" * 4
 OTHER = "f" * 64

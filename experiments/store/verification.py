@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.partial import abandoned
-from experiments.store import FAILED, RUNS, SET_ASIDE, Store
+from experiments.store.partial import abandoned
+from experiments.store.run_store import FAILED, RUNS, SET_ASIDE, Store
 
 Progress = Callable[[int, int], None]
 """Told how many runs are done, of how many."""

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from experiments.store import Failure, Store
-from experiments.store_errors import DamagedRunError
-from experiments.stored_run import RunSummary, read_summary
+from experiments.store.errors import DamagedRunError
+from experiments.store.run_store import Failure, Store
+from experiments.store.stored_run import RunSummary, read_summary
 
 _ORDER = ("profile", "name", "seed", "finished")
 

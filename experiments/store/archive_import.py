@@ -1,4 +1,4 @@
-"""Runs taken out of an archive; see `experiments.run_archive`.
+"""Runs taken out of an archive; see `experiments.store.archive`.
 
 What comes in is as trustworthy as who made the archive: hashes prove that a run is whole and unchanged, not that
 training made it.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from experiments.run_archive import (
+from experiments.store.archive import (
     FORMAT,
     GZIP_MAGIC,
     INDEX,
@@ -24,9 +24,9 @@ from experiments.run_archive import (
     is_key,
     member_name,
 )
-from experiments.store import Store
-from experiments.store_errors import DamagedRunError, as_store_error
-from experiments.stored_run import MEASUREMENTS, WEIGHTS, read_run
+from experiments.store.errors import DamagedRunError, as_store_error
+from experiments.store.run_store import Store
+from experiments.store.stored_run import MEASUREMENTS, WEIGHTS, read_run
 
 _CHUNK = 2**20
 

@@ -1,7 +1,7 @@
 import pytest
 from small_runs import read_only, start
 
-from experiments.partial import abandoned, delete, is_partial, partial, remove_abandoned
+from experiments.store.partial import abandoned, delete, is_partial, partial, remove_abandoned
 
 
 def names(folder):
@@ -41,7 +41,7 @@ def test_what_is_being_written_is_not_abandoned(tmp_path):
 WRITING = """
 import sys
 from pathlib import Path
-from experiments.partial import partial
+from experiments.store.partial import partial
 
 with partial(Path(sys.argv[1])) as path:
     path.mkdir()

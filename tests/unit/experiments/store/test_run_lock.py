@@ -6,13 +6,13 @@ import filelock
 import pytest
 from small_runs import read_only, start
 
-from experiments.run_lock import LockHeldError, RunLock
-from experiments.store_errors import StoreError
+from experiments.store.errors import StoreError
+from experiments.store.run_lock import LockHeldError, RunLock
 
 HOLDING = """
 import sys
 from pathlib import Path
-from experiments.run_lock import RunLock
+from experiments.store.run_lock import RunLock
 
 with RunLock(Path(sys.argv[1])):
     print("held", flush=True)

@@ -17,7 +17,7 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from experiments.store_errors import StoreError
+from experiments.store.errors import StoreError
 
 SECONDS_TO_WAIT = 60.0
 """Far more than anything takes for which it is worth waiting; a run that another process makes is left to it."""

@@ -1,10 +1,10 @@
 import pytest
 from small_runs import key_of, save_small
 
-from experiments.partial import partial
 from experiments.store import Failure, Store
-from experiments.store_verify import verify_store
-from experiments.stored_run import HISTORY, MANIFEST, MEASUREMENTS, WEIGHTS
+from experiments.store.partial import partial
+from experiments.store.stored_run import HISTORY, MANIFEST, MEASUREMENTS, WEIGHTS
+from experiments.store.verification import verify_store
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ import time
 
 import pytest
 
-from experiments import store as store_module
-from experiments.store import HISTORY, MANIFEST, MEASUREMENTS, WEIGHTS, Store
-from experiments.verified_runs import VerifyingOnce
+from experiments.store import HISTORY, MANIFEST, MEASUREMENTS, WEIGHTS, Store, stored_run
+from experiments.store.verified_runs import VerifyingOnce
 
 KEY = "a" * 64
 
@@ -14,8 +13,8 @@ KEY = "a" * 64
 @pytest.fixture
 def hashed(monkeypatch):
     """Paths of the files that are hashed."""
-    paths, file_hash = [], store_module.file_hash
-    monkeypatch.setattr(store_module, "file_hash", lambda path: (paths.append(path), file_hash(path))[1])
+    paths, file_hash = [], stored_run.file_hash
+    monkeypatch.setattr(stored_run, "file_hash", lambda path: (paths.append(path), file_hash(path))[1])
     return paths
 
 
@@ -23,7 +22,7 @@ def hashed(monkeypatch):
 def settled(monkeypatch):
     """Makes files old at once: no program can set the time of their status change."""
     now = time.time
-    monkeypatch.setattr("experiments.verified_runs.time.time", lambda: now() + 60)
+    monkeypatch.setattr("experiments.store.verified_runs.time.time", lambda: now() + 60)
 
 
 @pytest.fixture

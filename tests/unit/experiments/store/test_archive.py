@@ -1,8 +1,8 @@
 import pytest
 from small_runs import key_of
 
-from experiments.run_archive import INDEX, MEMBERS, MOST_BYTES, is_key, member_name
 from experiments.store import Store
+from experiments.store.archive import INDEX, MEMBERS, MOST_BYTES, is_key, member_name
 
 KEY = key_of(1)
 

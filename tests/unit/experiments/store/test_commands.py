@@ -4,9 +4,9 @@ import re
 import pytest
 from small_runs import contents, key_of, read_only, save_small
 
+from experiments.command_line import main
 from experiments.store import Failure, Store
-from experiments.store_cli import main
-from experiments.stored_run import MANIFEST, WEIGHTS
+from experiments.store.stored_run import MANIFEST, WEIGHTS
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from experiments.store_errors import DamagedRunError, StoreError, as_store_error
+from experiments.store.errors import DamagedRunError, StoreError, as_store_error
 
 
 def test_what_the_system_refuses_becomes_one_line():

@@ -6,8 +6,8 @@ import pytest
 from small_runs import save_small
 
 from experiments.code_fingerprint import ROOT
+from experiments.command_line import main
 from experiments.store import Store
-from experiments.store_cli import main
 
 COMMANDS = ["list", "verify", "gc", "export", "import"]
 
@@ -27,7 +27,7 @@ def test_the_program_tells_its_commands_and_what_hashes_prove():
 
 LOADED = """
 import contextlib, io, sys
-from experiments.store_cli import main
+from experiments.command_line import main
 
 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
     main(sys.argv[1:])

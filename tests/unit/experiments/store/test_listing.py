@@ -2,8 +2,8 @@ import pytest
 from small_runs import contents, key_of, read_only, save_small
 
 from experiments.store import Failure, Store
-from experiments.store_listing import list_store
-from experiments.stored_run import MANIFEST, MEASUREMENTS, WEIGHTS, read_summary
+from experiments.store.listing import list_store
+from experiments.store.stored_run import MANIFEST, MEASUREMENTS, WEIGHTS, read_summary
 
 
 @pytest.fixture

@@ -26,10 +26,10 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str]) -> int:
     """Runs a command; returns its exit status: 0 fine, 1 something is wrong with store or archive, 2 wrong usage."""
     options = _parser().parse_args(arguments)
-    from experiments import store_commands
+    from experiments.store import commands
 
     try:
-        status = store_commands.run(options)
+        status = commands.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever reads has seen enough, such as `head`. Python would complain once more when it closes the output.

@@ -1,11 +1,10 @@
 import pytest
 from small_runs import contents, key_of, read_only, save_small, start
 
-from experiments.partial import partial
 from experiments.profiles import ProfileError
 from experiments.store import Failure, Store
-from experiments.store_errors import StoreError
-from experiments.store_gc import (
+from experiments.store.errors import StoreError
+from experiments.store.garbage import (
     leftovers,
     reachable_keys,
     size,
@@ -13,7 +12,8 @@ from experiments.store_gc import (
     tombstones,
     unreachable,
 )
-from experiments.stored_run import WEIGHTS
+from experiments.store.partial import partial
+from experiments.store.stored_run import WEIGHTS
 from experiments.suite import Suite, SuiteOptions
 
 

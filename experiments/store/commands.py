@@ -1,4 +1,4 @@
-"""What the commands of `experiments.store_cli` do and print."""
+"""What the commands of `experiments.command_line` do and print."""
 
 import argparse
 import json
@@ -15,12 +15,11 @@ from rich.table import Table
 
 from experiments.datasets.dataset import DatasetError
 from experiments.profiles import ProfileError
-from experiments.run_archive import ArchiveError
-from experiments.run_export import ExportError, export_runs, select, with_parents
-from experiments.run_import import import_runs
-from experiments.store import RUNS, Store
-from experiments.store_errors import StoreError
-from experiments.store_gc import (
+from experiments.store.archive import ArchiveError
+from experiments.store.archive_export import ExportError, export_runs, select, with_parents
+from experiments.store.archive_import import import_runs
+from experiments.store.errors import StoreError
+from experiments.store.garbage import (
     Garbage,
     leftovers,
     reachable_keys,
@@ -29,9 +28,10 @@ from experiments.store_gc import (
     tombstones,
     unreachable,
 )
-from experiments.store_listing import Listing, list_store
-from experiments.store_verify import verify_store
-from experiments.stored_run import RunSummary
+from experiments.store.listing import Listing, list_store
+from experiments.store.run_store import RUNS, Store
+from experiments.store.stored_run import RunSummary
+from experiments.store.verification import verify_store
 from experiments.suite import SuiteOptions
 
 _WIDTH_OF_FILES = 160

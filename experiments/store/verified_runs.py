@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.store import Store, StoredRun
+from experiments.store.run_store import Store
+from experiments.store.stored_run import StoredRun
 
 _SETTLED_SECONDS = 2.0
 """File systems tell when a file changed to within this; a file younger than it may change unnoticed."""

@@ -9,7 +9,7 @@ time: the same runs give the same bytes (compressed ones by the same zlib).
 
 import re
 
-from experiments.stored_run import HISTORY, MANIFEST, MEASUREMENTS, WEIGHTS
+from experiments.store.stored_run import HISTORY, MANIFEST, MEASUREMENTS, WEIGHTS
 
 FORMAT = 1
 INDEX = "archive.json"

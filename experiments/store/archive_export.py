@@ -1,4 +1,4 @@
-"""Runs written into an archive; see `experiments.run_archive`."""
+"""Runs written into an archive; see `experiments.store.archive`."""
 
 import gzip
 import io
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from experiments.partial import partial
-from experiments.run_archive import COMPRESSED, FORMAT, INDEX, MEMBERS, PLAIN, member_name
-from experiments.store import Store
-from experiments.store_errors import StoreError, as_store_error
-from experiments.stored_run import RunSummary, StoredRun, to_json
+from experiments.store.archive import COMPRESSED, FORMAT, INDEX, MEMBERS, PLAIN, member_name
+from experiments.store.errors import StoreError, as_store_error
+from experiments.store.partial import partial
+from experiments.store.run_store import Store
+from experiments.store.stored_run import RunSummary, StoredRun, to_json
 
 _COMPRESSION = 1
 """Weights hardly get smaller, whatever the effort."""

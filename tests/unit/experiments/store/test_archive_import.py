@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from run_archives import archive_of, member, members, write_archive
 from small_runs import contents, key_of, read_only, save_small, start
 
-from experiments.partial import abandoned
-from experiments.run_archive import ArchiveError
-from experiments.run_export import export_runs
-from experiments.run_import import Imported, import_runs
 from experiments.store import Store
-from experiments.store_errors import StoreError
+from experiments.store.archive import ArchiveError
+from experiments.store.archive_export import export_runs
+from experiments.store.archive_import import Imported, import_runs
+from experiments.store.errors import StoreError
+from experiments.store.partial import abandoned
 
 RUN = f"runs/{key_of(1)}"
 
@@ -262,7 +262,7 @@ def test_a_store_that_cannot_be_written_is_one_clear_error(store, tmp_path):
 IMPORTING = """
 import sys
 from pathlib import Path
-from experiments.run_import import import_runs
+from experiments.store.archive_import import import_runs
 from experiments.store import Store
 
 import_runs(Store(Path(sys.argv[1])), Path(sys.argv[2]))

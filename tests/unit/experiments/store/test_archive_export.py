@@ -6,11 +6,11 @@ import pytest
 from run_archives import archive_of, members
 from small_runs import contents, key_of, read_only, save_small
 
-from experiments.run_export import ExportError, export_runs, select, with_parents
 from experiments.store import Store
-from experiments.store_errors import StoreError
-from experiments.store_listing import list_store
-from experiments.stored_run import WEIGHTS
+from experiments.store.archive_export import ExportError, export_runs, select, with_parents
+from experiments.store.errors import StoreError
+from experiments.store.listing import list_store
+from experiments.store.stored_run import WEIGHTS
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from small_runs import contents, key_of, save_small
 
 from experiments.store import Store
-from experiments.store_errors import DamagedRunError, StoreError
-from experiments.stored_run import (
+from experiments.store.errors import DamagedRunError, StoreError
+from experiments.store.stored_run import (
     HISTORY,
     MANIFEST,
     MEASUREMENTS,
