@@ -102,7 +102,7 @@ def _default(request: ProfileRequest) -> Profile:
         student=student,
         conv_student=replace(convolutional, epochs=14),
         question4=convolutional,
-        factorize=replace(convolutional, epochs=6, learning_rate=0.05),
+        factorize=replace(convolutional, epochs=6, learning_rate=0.02),
         slim=replace(student, epochs=1),
         slim_fine_tune=replace(student, epochs=2, learning_rate=0.02),
     )
