@@ -167,8 +167,8 @@ def _images(request: ProfileRequest) -> Profile:
             teacher=teacher,
             fine_tune=replace(teacher, epochs=8, learning_rate=0.02),
             student=student,
-            conv_student=convolutional,
-            question4=replace(convolutional, epochs=10),
+            conv_student=replace(convolutional, epochs=12),
+            question4=convolutional,
         ),
     )
 
