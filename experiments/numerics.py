@@ -8,6 +8,8 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
+from experiments.gpus import gpu_model, is_cuda
+
 THREADS_PER_RUN = 1
 """A constant: the number of threads changes sums, and one a run uses a machine best when several run side by side."""
 
@@ -27,10 +29,15 @@ _KERNEL_FLAGS = (
 
 
 def numerics_environment(device: str) -> dict[str, object]:
-    """The part of a run's key that belongs to the machine; `device` is torch's name of it."""
+    """The part of a run's key that belongs to the machine; `device` is torch's name of it, whose number does not count.
+
+    Raises:
+        GpuError: The device is a GPU, and there is none, or of several models.
+    """
     return {
         "torch": version("torch"),
-        "device": device,
+        "device": device.partition(":")[0],
+        **({"gpu": gpu_model()} if is_cuda(device) else {}),
         "machine": platform.machine(),
         "cpu": [flag for flag in _KERNEL_FLAGS if flag in _cpu_flags()],
         "threads": THREADS_PER_RUN,
@@ -40,7 +47,7 @@ def numerics_environment(device: str) -> dict[str, object]:
 
 def bfloat16_is_fast(device: str) -> bool:
     """Whether the device multiplies bfloat16 matrices in hardware; elsewhere it is slower than float32."""
-    return device.startswith("cuda") or bool(_BFLOAT16_FLAGS & _cpu_flags())
+    return is_cuda(device) or bool(_BFLOAT16_FLAGS & _cpu_flags())
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from experiments.building import WorkersError, build_missing, default_jobs
 from experiments.claims import Claim, ClaimsError, ExpectedResults, applies
 from experiments.claims_file import check_models, load_claims, record, save_claims, with_recorded
 from experiments.datasets.dataset import DatasetError
+from experiments.gpus import GpuError
 from experiments.forecast import Forecast, forecast
 from experiments.judging import Finding, judge_claims, wanted
 from experiments.profiles import ProfileError
@@ -19,7 +20,7 @@ from experiments.report.files import ResultsError
 from experiments.store import StoreError
 from experiments.suite import Suite, SuiteOptions
 
-SUITE_ERRORS = (ClaimsError, DatasetError, ProfileError, ResultsError, StoreError, WorkersError)
+SUITE_ERRORS = (ClaimsError, DatasetError, GpuError, ProfileError, ResultsError, StoreError, WorkersError)
 """What is wrong with a user's files or options; the message tells it whole, and no traceback is needed."""
 
 

@@ -146,10 +146,8 @@ def test_a_missing_module_is_named(write):
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_what_is_claimed_planned_or_kept_reaches_no_builder(builder):
     reached = reachable_modules([builder, "experiments.making"])
-    names = (
-        "augmentation datasets file_hash frozen_teacher making models numerics recipe training training_state builders"
-    )
-    inner = "builders.context datasets.dataset models.student_widths"
+    names = "augmentation builders datasets file_hash frozen_teacher gpus making models numerics recipe training"
+    inner = "builders.context datasets.dataset models.student_widths training_state"
     makers = {f"experiments.{name}" for name in f"{names} {inner}".split()}
     others = {name for name in reached if name.startswith("experiments.")} - makers
     assert others == {builder} | ({"experiments.builders.slim"} if "slim" in builder else set())

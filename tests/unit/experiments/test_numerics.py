@@ -42,9 +42,11 @@ def test_the_environment_is_json_and_has_all_that_changes_bytes():
     assert environment["deterministic"] is True
 
 
-def test_devices_are_told_apart():
-    assert numerics_environment("cuda") != numerics_environment("cpu")
-    assert numerics_environment("cuda")["device"] == "cuda"
+def test_devices_are_told_apart_by_kind_and_model_and_not_by_number(monkeypatch):
+    monkeypatch.setattr(numerics, "gpu_model", lambda: "NVIDIA A")
+    environment = numerics_environment("cuda:1")
+    assert environment == numerics_environment("cuda")
+    assert environment == {**numerics_environment("cpu"), "device": "cuda", "gpu": "NVIDIA A"}
 
 
 @pytest.mark.parametrize(
