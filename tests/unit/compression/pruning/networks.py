@@ -1,7 +1,5 @@
 """Networks to prune: torchvision's, small and random ones, with numbers that tell channels apart."""
 
-from functools import cache
-
 import torch
 import torchvision
 from hypothesis import strategies as st
@@ -25,7 +23,6 @@ TORCHVISION = (
 IMAGE = (3, 32, 32)
 
 
-@cache
 def torchvision_network(name):
     """In float64, evaluation mode; VGG's hidden linear layers have 64 units, as 4096 take a gigabyte."""
     device = "cpu" if name.startswith("regnet") else "meta"
