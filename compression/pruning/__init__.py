@@ -8,12 +8,16 @@
 * `pruning_report`: what went, what stayed and why
 * `sparsity`: single weights by magnitude, N:M patterns, a schedule; `slimming`: the L1 penalty on gamma
 
-A model with half of its parameters:
+A network cut to half of its parameters, each group by the same share:
 
-    graph = channel_graph(model, (3, 224, 224))
-    scores = filter_norm(model, graph, order=2)
-    budget = parameter_count(model) // 2
-    kept = remove_until(model, graph, layerwise_order(graph, scores), parameter_count, budget)
-    small = prune(model, graph, kept)
-    print(report(graph, scores, kept))
+    python -c "
+    import torchvision
+    from compression.cost import parameter_count
+    from compression.pruning import allocation, criteria, cut, graph
+    model = torchvision.models.resnet18()
+    channels = graph.channel_graph(model, (3, 64, 64))
+    order = allocation.layerwise_order(channels, criteria.filter_norm(model, channels, order=2))
+    kept = allocation.remove_until(model, channels, order, parameter_count, parameter_count(model) // 2)
+    print(channels, parameter_count(cut.prune(model, channels, kept)), sep='\\n')
+    "
 """

@@ -21,7 +21,7 @@ class Channels:
 
 def uniform(shape: Sequence[int], number: int) -> Channels:
     """Channels that are all the same one."""
-    return Channels(torch.tensor(number).expand(*shape))
+    return Channels(torch.tensor(number).expand(tuple(shape)))
 
 
 def along(ids: Tensor, shape: Sequence[int], dim: int) -> Channels:

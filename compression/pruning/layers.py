@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
-from torch.nn.utils import parametrize
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -146,8 +145,6 @@ def _groups_left(keep: Tensor, groups: int) -> int:
 
 def reason_to_stay(layer: nn.Module) -> str | None:
     """Why a known layer's tensors can't be replaced by smaller ones; None if they can."""
-    if parametrize.is_parametrized(layer):
-        return "its tensors are parametrized"
     derived = [name for name in ("weight_orig", "weight_g") if name in dict(layer.named_parameters(recurse=False))]
     if derived:
         return f"its weight is computed from {derived[0]!r}"

@@ -19,6 +19,7 @@ from compression.pruning.record import (
     Call,
     NotUnderstoodError,
     Trace,
+    as_channels,
     first_channels,
     on_meta,
     operation_name,
@@ -102,6 +103,8 @@ def _attribute(into: Trace, shadow: nn.Module, name: str) -> object:
         reason = f"the model uses {name!r} outside its layer"
         into.pinned_layers[owner] = reason
         return into.fixed(tuple(value.shape), reason)
+    if attribute not in {**module._parameters, **module._buffers}:
+        return as_channels(into, value)
     return Channels(into.numbers(into.free, name, tuple(value.shape)))
 
 

@@ -101,10 +101,14 @@ def _pinned(model: nn.Module, met: Trace, component: Tensor) -> dict[int, str]:
                 pin(side, f"all {len(side)} channels of {call.layer!r} hang together")
     for name, ids in met.free.items():
         left = component[ids].clone()
-        left[torch.isin(left, torch.tensor(list(reasons), dtype=torch.int64))] = -1
+        left[torch.isin(left, _as_ids(reasons))] = -1
         if len(varying_dims(left)) > 1:
             pin(ids, f"they lie along several dimensions of {name!r}")
     return reasons
+
+
+def _as_ids(numbers: Iterable[int]) -> Tensor:
+    return torch.tensor(list(numbers), dtype=torch.int64)
 
 
 def _shared(model: nn.Module) -> dict[str, str]:
@@ -128,12 +132,13 @@ def _ordered(
     component: Tensor, reasons: Mapping[int, str], makers: list[Tensor], total: int
 ) -> tuple[Tensor, list[range]]:
     """Numbers the components that can go, group by group, in the order of the channels that are made first."""
-    sets = int(component.max()) + 1
+    sets, staying = int(component.max()) + 1, _as_ids(reasons)
     edges, first = list[tuple[Tensor, Tensor]](), torch.full((sets,), total)
     for place, outputs in enumerate(makers):
         made = component[outputs]
+        made = made[~torch.isin(made, staying)]
         edges.append((made, torch.full_like(made, sets + place)))
-        first.scatter_reduce_(0, made, outputs, "amin")
+        first.scatter_reduce_(0, component[outputs], outputs, "amin")
     group = _components(sets + len(makers), edges)[:sets].tolist()
     made_first = first.tolist()
     removable = [one for one in range(sets) if one not in reasons and made_first[one] < total]
