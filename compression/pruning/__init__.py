@@ -18,6 +18,7 @@ A network cut to half of its parameters, each group by the same share:
     channels = graph.channel_graph(model, (3, 64, 64))
     order = allocation.layerwise_order(channels, criteria.filter_norm(model, channels, order=2))
     kept = allocation.remove_until(model, channels, order, parameter_count, parameter_count(model) // 2)
-    print(channels, parameter_count(cut.prune(model, channels, kept)), sep='\\n')
+    print(channels)
+    print(parameter_count(cut.prune(model, channels, kept)))
     "
 """

@@ -39,7 +39,9 @@ def mask(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Modu
     for name, channels in graph.layers.items():
         layer, kept = masked.get_submodule(name), keep[channels.inputs]
         if isinstance(layer, nn.LayerNorm | nn.GroupNorm) and layers.averages_channels(layer) and not kept.all():
-            masked.set_submodule(name, MaskedNorm(layer, kept, channels.dim - len(channels.shape)))
+            norm = MaskedNorm(layer, kept, channels.dim - len(channels.shape))
+            for alias in [key for key, module in masked.named_modules(remove_duplicate=False) if module is layer]:
+                masked.set_submodule(alias, norm)
     return masked
 
 

@@ -136,7 +136,7 @@ class Trace:
         self._node = node.name
         try:
             yield
-        except (RuntimeError, TypeError, IndexError, AttributeError) as error:
+        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise ValueError(f"operation {node.name!r} ({node.target}): can't follow its channels: {error}") from error
 
 

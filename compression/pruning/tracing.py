@@ -126,10 +126,18 @@ def _rule(node: fx.Node, shadow: nn.Module, rules: Mapping[object, Rule]) -> Rul
         if layers.is_known(layer):
             return _layer
         keys = [type(layer)]
+    elif isinstance(node.target, type) and issubclass(node.target, tuple):
+        return _collect
     found = [rules[key] for key in keys if key in rules]
     if not found:
         raise NotUnderstoodError(f"{operation_name(node, shadow)!r} may mix them")
     return found[0]
+
+
+def _collect(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
+    """A named tuple of activations, as models with several heads return."""
+    assert callable(node.target)
+    return node.target(*arguments[0], **arguments[1])
 
 
 def _layer(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:

