@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from compression.pruning import layers
 from compression.pruning.channels import varying_dims
 from compression.pruning.layers import Axis
-from compression.pruning.record import Trace
+from compression.pruning.record import Call, Trace
 from compression.pruning.rules import standard_rules
 from compression.pruning.tracing import trace
 from compression.pruning.units import Numbering, number_units
@@ -126,11 +126,13 @@ def channel_graph(model: nn.Module, input_shape: tuple[int, ...]) -> ChannelGrap
     met = trace(model, input_shape, standard_rules(), Trace())
     numbering = number_units(model, met)
     of = numbering.units
+    first: dict[str, Call] = {}
+    for call in met.calls:
+        first.setdefault(call.layer, call)
     found = {
-        call.layer: LayerChannels(of(call.inputs), of(met.outputs.get(call.layer, call.inputs)), call.dim, call.shape)
-        for call in reversed(met.calls)
+        name: LayerChannels(of(call.inputs), of(met.outputs.get(name, call.inputs)), call.dim, call.shape)
+        for name, call in first.items()
     }
-    found = dict(reversed(found.items()))
     free = {name: axis for name, ids in met.free.items() if (axis := _free_axis(name, of(ids))) is not None}
     groups = _groups(model, found, numbering.groups)
     return ChannelGraph(groups, tuple(_unprunable(model, met, numbering, found)), found, free, input_shape)

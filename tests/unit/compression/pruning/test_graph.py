@@ -213,6 +213,21 @@ def test_a_named_tuple_of_outputs_is_an_output():
     assert group_sizes(Headed()) == {("first",): 4}
 
 
+def test_layers_come_in_the_order_of_their_first_call_also_one_that_runs_in_training_alone():
+    class Ordered(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.side, self.again, self.first = (nn.Conv2d(size, 4, 1) for size in (4, 4, 4, 3))
+
+        def forward(self, inputs):
+            hidden = self.again(self.again(self.first(inputs)))
+            return self.last(hidden + self.side(hidden)) if self.training else self.last(hidden)
+
+    graph = channel_graph(Ordered(), SMALL)
+    assert list(graph.layers) == ["first", "again", "side", "last"]
+    assert [group.layers for group in graph.groups] == [("first", "again", "side")]
+
+
 def test_an_empty_shape_is_an_error():
     with pytest.raises(ValueError, match=r"input_shape is \(3, 0\); every size must be at least 1"):
         channel_graph(nn.Linear(3, 3), (3, 0))
