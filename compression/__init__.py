@@ -7,6 +7,6 @@
 * `cost`: parameters and multiply-accumulates
 * `distillation`: the loss of a student that learns from a teacher
 * `low_rank`: linear and convolutional layers factorized by singular value decomposition
-* `pruning`: channels ranked by their BatchNorm gamma, then masked or cut out
+* `pruning`: channels cut out of any traceable network, or masked; single weights set to zero; a package
 * `quantization`: weights as 8-bit codes or 16-bit floats
 """

@@ -7,10 +7,18 @@ of the pruned ones but their BN statistics.
 from torch import nn
 
 from compression.batch_norm import reestimate_batch_norm
-from compression.pruning import ChannelGroup, prune, select_channels
+from compression.pruning.allocation import keep_counts
+from compression.pruning.criteria import signed_gamma
+from compression.pruning.cut import prune
+from compression.pruning.graph import channel_graph
 from experiments.builders.context import Built, Context, budget, parent_model, splits, untrained
 from experiments.models.student_widths import PRUNED_BLOCKS
 from experiments.training import augmented_batches
+
+_POINTWISE = 3
+"""Place in its block of the convolution whose outputs are pruned; the next block's BN ranks them."""
+_TRACED_IMAGE = (3, 32, 32)
+"""Any size that four poolings leave something of."""
 
 
 def build(context: Context) -> Built:
@@ -30,20 +38,7 @@ def pruned_parent(context: Context) -> nn.Module:
     widths = dict(context.recipe.architecture.options)["widths"]
     if not isinstance(widths, tuple):
         raise TypeError(f"recipe: widths are {widths!r}, must be the output channels of each block")
-    counts = [widths[block] for block in PRUNED_BLOCKS]
     model = parent_model(context, "original")
-    groups = prunable_groups()
-    return prune(model, groups, select_channels(model, groups, counts))
-
-
-def prunable_groups() -> list[ChannelGroup]:
-    """The output channels of each pruned block, ranked by the BN that follows them in the next block."""
-    return [
-        ChannelGroup(
-            scored_by=f"{block + 1}.1",
-            produced_by=(f"{block}.3",),
-            carried_by=(f"{block + 1}.0", f"{block + 1}.1"),
-            consumed_by=(f"{block + 1}.3",),
-        )
-        for block in PRUNED_BLOCKS
-    ]
+    graph = channel_graph(model, _TRACED_IMAGE)
+    counts = {f"{block}.{_POINTWISE}": widths[block] for block in PRUNED_BLOCKS}
+    return prune(model, graph, keep_counts(signed_gamma(model, graph), counts))

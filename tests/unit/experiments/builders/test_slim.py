@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from compression.pruning import ChannelGroup
 from experiments.builders.context import parent_model, splits
-from experiments.builders.slim import prunable_groups, pruned_parent
+from experiments.builders.slim import pruned_parent
 from experiments.models.student_widths import PRUNED_BLOCKS
 from experiments.recipe import Architecture, Recipe
 from experiments.training import augmented_batches
@@ -81,12 +80,6 @@ def test_the_parent_stays(slimmed, student):
     assert student.weights.read_bytes() == before
 
 
-def test_groups_follow_a_channel_through_the_blocks():
-    group = ChannelGroup("4.1", produced_by=("3.3",), carried_by=("4.0", "4.1"), consumed_by=("4.3",))
-    assert prunable_groups()[0] == group
-    assert len(prunable_groups()) == len(PRUNED_BLOCKS)
-
-
 def test_the_next_step_prunes_the_pruned(run, slimmed, budget):
     widths = tuple(width - (block in PRUNED_BLOCKS) for block, width in enumerate(WIDTHS))
     recipe = replace(
@@ -103,7 +96,7 @@ def test_the_next_step_prunes_the_pruned(run, slimmed, budget):
 def test_widths_above_the_parents_are_told_with_the_layer(run, student, budget):
     architecture = Architecture("student", (("widths", (4, 4, 8, 13, 7, 5, 6, 8)),))
     recipe = Recipe("slim", architecture, "target", budget, (), (("original", student.context.recipe),))
-    with pytest.raises(ValueError, match=r"layer '4\.1': 13 channels to keep of 12"):
+    with pytest.raises(ValueError, match=r"group '3\.3': 13 units to keep of 12"):
         run(recipe, original=student)
 
 

@@ -1,0 +1,63 @@
+"""Where each entry of a tensor comes from: the numbers of the channels, in place of the values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """Stands for an activation while a model is traced.
+
+    Attributes:
+        ids: int64 of the activation's shape: for each entry the channel that it belongs to. A negative id
+            is a channel that can't be cut. Dimensions along which all is equal are expanded, not stored.
+    """
+
+    ids: Tensor
+
+
+def uniform(shape: Sequence[int], number: int) -> Channels:
+    """Channels that are all the same one."""
+    return Channels(torch.tensor(number).expand(tuple(shape)))
+
+
+def along(ids: Tensor, shape: Sequence[int], dim: int) -> Channels:
+    """Channels that differ along one dimension only: ids of shape (shape[dim],)."""
+    view = [1] * len(shape)
+    view[dim] = len(ids)
+    return Channels(ids.view(view).expand(*shape))
+
+
+def stored(ids: Tensor) -> Tensor:
+    """The ids with every expanded dimension narrowed to one entry; views only."""
+    for dim, stride in enumerate(ids.stride()):
+        if stride == 0 and ids.shape[dim] > 1:
+            ids = ids.narrow(dim, 0, 1)
+    return ids
+
+
+def varies(ids: Tensor, dim: int) -> bool:
+    """Whether different channels lie along a dimension."""
+    ids = stored(ids)
+    return ids.shape[dim] > 1 and bool((ids != ids.narrow(dim, 0, 1)).any())
+
+
+def varying_dims(ids: Tensor) -> list[int]:
+    """The dimensions along which different channels lie."""
+    return [dim for dim in range(ids.ndim) if varies(ids, dim)]
+
+
+def concatenate(parts: Sequence[Tensor], dim: int) -> Tensor:
+    """`torch.cat`, with dimensions that are expanded in all parts left so."""
+    shared = [
+        axis
+        for axis in range(parts[0].ndim)
+        if axis != dim and all(part.stride(axis) == 0 or part.shape[axis] == 1 for part in parts)
+    ]
+    shape = [parts[0].shape[axis] if axis in shared else -1 for axis in range(parts[0].ndim)]
+    for axis in shared:
+        parts = [part.narrow(axis, 0, 1) for part in parts]
+    return torch.cat(list(parts), dim).expand(shape)

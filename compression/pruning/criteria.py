@@ -1,0 +1,163 @@
+"""How much a channel matters: one score for each unit of each group, low for what goes first."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvTransposeNd
+
+from compression.pruning.graph import ChannelGraph, Group
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of a graph's units.
+
+    Attributes:
+        values: By group name, float64 of shape (units of the group,).
+        unscored: By name of a group without scores, the reason; nothing of it is pruned.
+
+    Raises:
+        ValueError: If scores aren't one-dimensional or hold NaN; the message names the group.
+    """
+
+    values: Mapping[str, Tensor]
+    unscored: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        for name, scores in self.values.items():
+            if scores.ndim != 1 or bool(scores.isnan().any()):
+                raise ValueError(
+                    f"group {name!r}: scores of shape {tuple(scores.shape)} must be one-dimensional, no NaN"
+                )
+
+
+def signed_gamma(model: nn.Module, graph: ChannelGraph) -> Scores:
+    """BatchNorm's gamma with its sign, the mean over a unit's BatchNorms.
+
+    A large negative gamma counts as unimportant; `absolute_gamma` is what network slimming ranks by.
+    """
+    return _by_gamma(model, graph, lambda gamma: gamma)
+
+
+def absolute_gamma(model: nn.Module, graph: ChannelGraph) -> Scores:
+    """The magnitude of BatchNorm's gamma, the mean over a unit's BatchNorms (Liu et al., Network Slimming, 2017)."""
+    return _by_gamma(model, graph, torch.abs)
+
+
+def filter_norm(model: nn.Module, graph: ChannelGraph, order: float) -> Scores:
+    """The norm of the filters that make a channel, the mean over a unit's filters (Li et al., 2017).
+
+    Args:
+        model: The graph's.
+        graph: Whose units are scored.
+        order: 1 for the sum of magnitudes, 2 for the Euclidean norm.
+    """
+    norms = {
+        name: torch.linalg.vector_norm(_filters(model.get_submodule(name)), order, dim=1)
+        for name in {name for group in graph.groups for name in group.layers}
+    }
+    return _mean_over_units(graph, lambda group: ((name, norms[name]) for name in group.layers), "no filter")
+
+
+def random_scores(graph: ChannelGraph, seed: int) -> Scores:
+    """Uniform scores in [0, 1): the baseline that a criterion must beat."""
+    generator = torch.Generator().manual_seed(seed)
+    draws = {
+        group.name: torch.rand(len(group.units), generator=generator, dtype=torch.float64) for group in graph.groups
+    }
+    return Scores(draws, {})
+
+
+def taylor(
+    model: nn.Module,
+    graph: ChannelGraph,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    loss: Callable[[Tensor, Tensor], Tensor],
+) -> Scores:
+    """The squared first-order change of the loss when a unit is masked (Molchanov et al., 2019, equation 8).
+
+    With a gate z = 1 on the unit's channels where its group ends, the score is (dL/dz)^2, averaged over batches; dL/dz
+    is the sum of weight times gradient over the weights that read the channels. Computed in evaluation mode; training
+    flags, gradients and BatchNorm statistics stay as they are.
+
+    Args:
+        model: The graph's.
+        graph: Whose units are scored.
+        batches: Inputs and targets, on the model's device.
+        loss: Maps the model's outputs and the targets to a scalar.
+
+    Raises:
+        ValueError: If there is no batch.
+    """
+    readers = [(name, axis) for name, axis in graph.layer_axes(model) if axis.reads and bool((axis.units >= 0).any())]
+    names = {name for name, _ in readers}
+    weights = {name: model.get_parameter(name).detach().requires_grad_() for name in names}
+    squares = []
+    training = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        for inputs, targets in batches:
+            value = loss(functional_call(model, weights, (inputs,)), targets)
+            slopes = dict(
+                zip(weights, torch.autograd.grad(value, list(weights.values()), materialize_grads=True), strict=True)
+            )
+            gates = torch.zeros(graph.unit_count + 1, dtype=torch.float64)
+            for name, axis in readers:
+                change = (weights[name].detach() * slopes[name]).double().movedim(axis.dim, 0).flatten(1).sum(1).cpu()
+                gates.index_add_(0, axis.units % len(gates), change)
+            squares.append(gates[:-1].square())
+    finally:
+        for module, flag in training.items():
+            module.training = flag
+    if not squares:
+        raise ValueError("no batch to compute gradients on; at least 1 is needed")
+    means = torch.stack(squares).mean(0)
+    return Scores({group.name: means[group.units.start : group.units.stop] for group in graph.groups}, {})
+
+
+def relative_to_group(scores: Scores) -> Scores:
+    """Scores divided by their group's mean magnitude, so that groups of different scale can be ranked together."""
+    tiny = torch.finfo(torch.float64).tiny
+    relative = {name: values / values.abs().mean().clamp(min=tiny) for name, values in scores.values.items()}
+    return Scores(relative, scores.unscored)
+
+
+def _by_gamma(model: nn.Module, graph: ChannelGraph, of: Callable[[Tensor], Tensor]) -> Scores:
+    def gammas(group: Group) -> Iterator[tuple[str, Tensor]]:
+        for name in group.norms:
+            norm = model.get_submodule(name)
+            if isinstance(norm, _BatchNorm) and norm.affine:
+                yield name, of(norm.weight.detach().double())
+
+    return _mean_over_units(graph, gammas, "no BatchNorm with a gamma")
+
+
+def _filters(layer: nn.Module) -> Tensor:
+    """float64 of shape (output channels, weights of each)."""
+    weight = layer.get_parameter("weight").detach().double()
+    if isinstance(layer, _ConvTransposeNd):
+        weight = weight.view(layer.groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
+    return weight.flatten(1)
+
+
+def _mean_over_units(
+    graph: ChannelGraph, parts: Callable[[Group], Iterable[tuple[str, Tensor]]], missing: str
+) -> Scores:
+    values, unscored = {}, {}
+    for group in graph.groups:
+        total = torch.zeros(graph.unit_count + 1, dtype=torch.float64)
+        count = torch.zeros_like(total)
+        for name, scores in parts(group):
+            units = graph.layers[name].outputs % len(total)
+            total.index_add_(0, units, scores.cpu())
+            count.index_add_(0, units, torch.ones_like(total[units]))
+        total, count = (part[group.units.start : group.units.stop] for part in (total, count))
+        if bool((count > 0).all()):
+            values[group.name] = total / count
+        else:
+            unscored[group.name] = f"{missing} for {int((count == 0).sum())} of its {len(group.units)} units"
+    return Scores(values, unscored)

@@ -1,0 +1,191 @@
+"""Which channels of a model can be cut, and which only together (Fang et al., DepGraph, 2023)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from compression.pruning import layers
+from compression.pruning.channels import varying_dims
+from compression.pruning.layers import Axis
+from compression.pruning.record import Call, Trace
+from compression.pruning.rules import standard_rules
+from compression.pruning.tracing import trace
+from compression.pruning.units import Numbering, number_units
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers that share channels, so that cutting one cuts the others.
+
+    Attributes:
+        name: The first of `layers`.
+        layers: Those that make the channels: convolutions and linear layers.
+        norms: Those that scale them: normalization layers.
+        units: The smallest sets of channels that can go, in the order of the first layer's channels.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    norms: tuple[str, ...]
+    units: range
+
+
+@dataclass(frozen=True)
+class Unprunable:
+    """A layer of which output channels can't go, and why.
+
+    Attributes:
+        layer: Its name.
+        channels: How many must stay.
+        reason: Why the first of them must.
+    """
+
+    layer: str
+    channels: int
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class LayerChannels:
+    """The unit of each channel that a layer takes and gives, -1 for one that stays.
+
+    Attributes:
+        inputs: int64 of shape (input channels,).
+        outputs: int64 of shape (output channels,).
+        dim: Dimension of its input along which they lie.
+        shape: Of its input, for a batch of two.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    dim: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGraph:
+    """The channels of a model; made by `channel_graph`.
+
+    Attributes:
+        groups: What can be pruned.
+        unprunable: What can't, with the reasons; a layer may be in both if some of its channels can go.
+        layers: Every layer that was called and can be followed, by name.
+        free: Parameters and buffers that the model itself adds or multiplies: the dimension that is cut.
+        input_shape: Of one input, without the batch.
+    """
+
+    groups: tuple[Group, ...]
+    unprunable: tuple[Unprunable, ...]
+    layers: Mapping[str, LayerChannels]
+    free: Mapping[str, Axis]
+    input_shape: tuple[int, ...]
+
+    @property
+    def unit_count(self) -> int:
+        """Units of all groups, numbered from 0 through the groups."""
+        return self.groups[-1].units.stop if self.groups else 0
+
+    def group(self, name: str) -> Group:
+        """The group that has a layer.
+
+        Raises:
+            ValueError: If no group makes its channels in a layer of this name.
+        """
+        for group in self.groups:
+            if name in group.layers:
+                return group
+        reasons = [f": {layer.reason}" for layer in self.unprunable if layer.layer == name]
+        raise ValueError(f"layer {name!r} has no channels that can be pruned{''.join(reasons)}")
+
+    def layer_axes(self, model: nn.Module) -> Iterator[tuple[str, Axis]]:
+        """All dimensions that shrink, each with the full name of its parameter or buffer."""
+        for name, channels in self.layers.items():
+            for axis in layers.axes(model.get_submodule(name), channels.inputs, channels.outputs):
+                yield (f"{name}.{axis.tensor}" if name else axis.tensor), axis
+        yield from self.free.items()
+
+    def __str__(self) -> str:
+        rows = [f"{len(group.units):6d} units: {', '.join(group.layers)}" for group in self.groups]
+        rows += [f"{layer.channels:6d} channels of {layer.layer} stay: {layer.reason}" for layer in self.unprunable]
+        return "\n".join(rows)
+
+
+def channel_graph(model: nn.Module, input_shape: tuple[int, ...]) -> ChannelGraph:
+    """Follows the channels through a model.
+
+    Args:
+        model: Any that `torch.fx` can trace, in training and in evaluation mode; stays as it is.
+        input_shape: Of one input, without the batch, as small as the model can take: (3, 32, 32).
+
+    Raises:
+        ValueError: If the model can't be traced or can't take such an input; the message names the operation.
+    """
+    if any(size < 1 for size in input_shape):
+        raise ValueError(f"input_shape is {input_shape}; every size must be at least 1")
+    met = trace(model, input_shape, standard_rules(), Trace())
+    numbering = number_units(model, met)
+    of = numbering.units
+    first: dict[str, Call] = {}
+    for call in met.calls:
+        first.setdefault(call.layer, call)
+    found = {
+        name: LayerChannels(of(call.inputs), of(met.outputs.get(name, call.inputs)), call.dim, call.shape)
+        for name, call in first.items()
+    }
+    free = {name: axis for name, ids in met.free.items() if (axis := _free_axis(name, of(ids))) is not None}
+    groups = _groups(model, found, numbering.groups)
+    return ChannelGraph(groups, tuple(_unprunable(model, met, numbering, found)), found, free, input_shape)
+
+
+def _groups(model: nn.Module, found: Mapping[str, LayerChannels], ranges: list[range]) -> tuple[Group, ...]:
+    made: list[list[str]] = [[] for _ in ranges]
+    scaled: list[list[str]] = [[] for _ in ranges]
+    of_unit = {unit: place for place, units in enumerate(ranges) for unit in units}
+    for name, channels in found.items():
+        layer = model.get_submodule(name)
+        for place in sorted({of_unit[unit] for unit in set(channels.outputs.tolist()) if unit >= 0}):
+            if layers.makes_channels(layer):
+                made[place].append(name)
+            elif not isinstance(layer, nn.PReLU):
+                scaled[place].append(name)
+    return tuple(
+        Group(names[0], tuple(names), tuple(norms), units)
+        for names, norms, units in zip(made, scaled, ranges, strict=True)
+    )
+
+
+def _unprunable(
+    model: nn.Module, met: Trace, numbering: Numbering, found: Mapping[str, LayerChannels]
+) -> Iterator[Unprunable]:
+    called = {call.layer for call in met.calls}
+    for name, layer in model.named_modules():
+        if name in called and layers.makes_channels(layer):
+            stays = found[name].outputs < 0
+            if stays.any():
+                yield Unprunable(name, int(stays.sum()), numbering.reason(met.outputs[name][stays][0]))
+        elif name not in called and next(layer.parameters(recurse=False), None) is not None:
+            yield from _not_followed(name, layer, met)
+
+
+def _not_followed(name: str, layer: nn.Module, met: Trace) -> Iterator[Unprunable]:
+    if layers.is_known(layer):
+        yield Unprunable(
+            name, len(next(layer.parameters(recurse=False))), met.pinned_layers.get(name, "it is never called")
+        )
+        return
+    own = [parameter for key, parameter in layer.named_parameters(recurse=False) if _full(name, key) not in met.free]
+    if own:
+        yield Unprunable(name, len(own[0]) if own[0].ndim else 1, f"a {type(layer).__name__} can't be followed")
+
+
+def _full(module: str, tensor: str) -> str:
+    return f"{module}.{tensor}" if module else tensor
+
+
+def _free_axis(name: str, units: Tensor) -> Axis | None:
+    """The dimension of a parameter along which units lie; None if nothing of it can go."""
+    if bool((units < 0).all()):
+        return None
+    (dim,) = varying_dims(units)
+    return Axis(name, dim, units.movedim(dim, 0).flatten(1)[:, 0])

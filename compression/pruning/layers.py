@@ -1,0 +1,151 @@
+"""The layers whose channels can be cut: where they lie, which hang together, and how a layer gets smaller."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+_KNOWN = (*_CONVOLUTIONS, *_TRANSPOSED, nn.Linear, *_BATCH_NORMS, *_INSTANCE_NORMS, nn.GroupNorm, nn.PReLU)
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """A dimension of one of a layer's tensors, each index of which is a channel.
+
+    Attributes:
+        tensor: Name of the parameter or buffer in its layer.
+        dim: The dimension.
+        units: int64 of shape (size,): for each index the unit that it belongs to; -1 is one that stays.
+        reads: Whether the channels come in here and others go out: a weight over which a sum is taken.
+    """
+
+    tensor: str
+    dim: int
+    units: Tensor
+    reads: bool = False
+
+
+def is_known(layer: nn.Module) -> bool:
+    """Whether the layer's channels can be followed and cut. A subclass may do anything, so only LayerNorm's count."""
+    return type(layer) in _KNOWN or isinstance(layer, nn.LayerNorm)
+
+
+def makes_channels(layer: nn.Module) -> bool:
+    """Whether what comes out has channels of its own: convolutions and linear layers."""
+    return isinstance(layer, _ConvNd | nn.Linear)
+
+
+def channel_dim(layer: nn.Module, shape: tuple[int, ...]) -> int | None:
+    """The dimension of the layer's input along which channels lie; None if that can't be told.
+
+    A subclass of LayerNorm may normalize another dimension than the last, as ConvNeXt's does: it is the one that has
+    the size, if only one has.
+    """
+    if isinstance(layer, nn.LayerNorm):
+        if len(layer.normalized_shape) != 1:
+            return None
+        if type(layer).forward is nn.LayerNorm.forward:
+            return len(shape) - 1
+        fitting = [dim for dim in range(1, len(shape)) if shape[dim] == layer.normalized_shape[0]]
+        return fitting[0] if len(fitting) == 1 else None
+    return len(shape) - 1 if isinstance(layer, nn.Linear) else 1
+
+
+def averages_channels(layer: nn.Module) -> bool:
+    """Whether one channel's output depends on all, so that a masked layer must leave some out of its statistics."""
+    return isinstance(layer, nn.LayerNorm) or (isinstance(layer, nn.GroupNorm) and layer.num_groups == 1)
+
+
+def gives_up_groups(layer: nn.Module) -> bool:
+    """Whether a grouped layer is cut by whole groups, inputs and outputs together, as a depthwise convolution is.
+
+    A grouped convolution can also lose the same position in each group; whichever leaves more choices is taken. Of a
+    GroupNorm only whole groups can go, or the statistics of those that stay would change.
+    """
+    if isinstance(layer, nn.GroupNorm):
+        return layer.num_groups > 1
+    return isinstance(layer, _ConvNd) and layer.groups > 1 and layer.groups**2 >= layer.in_channels
+
+
+def tied_rows(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> Iterator[Tensor]:
+    """Matrices of channels of which each row hangs together, from the ids of what comes in and goes out."""
+    if isinstance(layer, nn.GroupNorm):
+        yield inputs.view(layer.num_groups, -1) if gives_up_groups(layer) else inputs.view(-1, 1)
+    elif isinstance(layer, _ConvNd) and layer.groups > 1:
+        groups_in, groups_out = inputs.view(layer.groups, -1), outputs.view(layer.groups, -1)
+        if gives_up_groups(layer):
+            yield torch.cat([groups_in, groups_out], 1)
+        else:
+            yield from (groups_in.T, groups_out.T)
+
+
+def axes(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> Iterator[Axis]:
+    """The dimensions of a layer's tensors that shrink with its channels.
+
+    Args:
+        layer: A known one.
+        inputs: int64 units of shape (input channels,).
+        outputs: int64 units of shape (output channels,).
+    """
+    if not makes_channels(layer):
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            tensor = getattr(layer, name, None)
+            if isinstance(tensor, Tensor) and len(tensor) == len(inputs):
+                yield Axis(name, 0, inputs)
+        return
+    if layer.bias is not None:
+        yield Axis("bias", 0, outputs)
+    if isinstance(layer, _ConvTransposeNd):
+        grouped = layer.groups > 1
+        yield Axis("weight", 0, inputs, reads=not gives_up_groups(layer))
+        if not (grouped and gives_up_groups(layer)):
+            yield Axis("weight", 1, outputs[: len(outputs) // layer.groups])
+        return
+    yield Axis("weight", 0, outputs)
+    if not gives_up_groups(layer):
+        yield Axis("weight", 1, inputs[: len(inputs) // getattr(layer, "groups", 1)], reads=True)
+
+
+def resize(layer: nn.Module, keep_in: Tensor, keep_out: Tensor) -> None:
+    """States the sizes that are left, once the tensors are cut.
+
+    Args:
+        layer: Changed in place.
+        keep_in: bool of shape (input channels,): those that stay.
+        keep_out: bool of shape (output channels,).
+    """
+    inputs, outputs = int(keep_in.sum()), int(keep_out.sum())
+    if isinstance(layer, _ConvNd):
+        layer.groups = _groups_left(keep_in, layer.groups)
+        layer.in_channels, layer.out_channels = inputs, outputs
+    elif isinstance(layer, nn.Linear):
+        layer.in_features, layer.out_features = inputs, outputs
+    elif isinstance(layer, _BatchNorm | _InstanceNorm):
+        layer.num_features = inputs
+    elif isinstance(layer, nn.LayerNorm):
+        layer.normalized_shape = (inputs,)
+    elif isinstance(layer, nn.GroupNorm):
+        layer.num_groups = _groups_left(keep_in, layer.num_groups)
+        layer.num_channels = inputs
+    elif isinstance(layer, nn.PReLU) and layer.num_parameters > 1:
+        layer.num_parameters = inputs
+
+
+def _groups_left(keep: Tensor, groups: int) -> int:
+    return int(keep.view(groups, -1).any(1).sum())
+
+
+def reason_to_stay(layer: nn.Module) -> str | None:
+    """Why a known layer's tensors can't be replaced by smaller ones; None if they can."""
+    derived = [name for name in ("weight_orig", "weight_g") if name in dict(layer.named_parameters(recurse=False))]
+    if derived:
+        return f"its weight is computed from {derived[0]!r}"
+    return None

@@ -1,0 +1,142 @@
+"""What operations that move entries about do to channels: views, permutations, concatenation, splitting."""
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from compression.pruning.channels import Channels, concatenate, stored, varies, varying_dims
+from compression.pruning.record import (
+    Arguments,
+    NotUnderstoodError,
+    Trace,
+    argument,
+    as_channels,
+    first_channels,
+    operation_name,
+    run_on_meta,
+)
+
+
+def move(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
+    """Entries change places, whatever the sizes are: the operation itself is run on the channels."""
+    first_channels(arguments)
+    return Channels(_run_on_ids(node, shadow, arguments))
+
+
+def reshape(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
+    """Entries are laid out anew: channels may go along the one dimension whose size isn't written in the code."""
+    out: Any = run_on_meta(node, shadow, arguments)
+    ids = first_channels(arguments).ids.reshape(out.shape)
+    moved = varying_dims(ids)
+    free = [dim for dim in moved if dim not in _written_dims(node, shadow, out.ndim)]
+    if len(free) == 1:
+        into.tie_slices(ids, free[0])
+    elif moved:
+        into.pin(ids, f"{operation_name(node, shadow)!r} has their number written in the code")
+    return Channels(ids)
+
+
+def _written_dims(node: fx.Node, shadow: nn.Module, ndim: int) -> set[int]:
+    """The dimensions of a reshape's result whose size is a number in the code."""
+    start, sizes = 0, _written_sizes(node)
+    if node.op == "call_module":
+        layer = shadow.get_submodule(str(node.target))
+        sizes = tuple(layer.unflattened_size) if isinstance(layer, nn.Unflatten) else ()
+        start = int(layer.dim) % (ndim - len(sizes) + 1) if isinstance(layer, nn.Unflatten) else 0
+    return {start + place for place, size in enumerate(sizes) if isinstance(size, int) and size != -1}
+
+
+def _written_sizes(node: fx.Node) -> tuple[object, ...]:
+    if operation_name(node) == "flatten":
+        return ()
+    first = node.args[1] if len(node.args) > 1 else node.kwargs.get("shape", node.kwargs.get("size"))
+    return tuple(first) if isinstance(first, tuple | list) else node.args[1:]
+
+
+def shuffle(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
+    """Channel shuffle: the same place in each group goes, so that groups stay of one size."""
+    ids = first_channels(arguments).ids
+    groups: Any = shadow.get_submodule(str(node.target)).groups
+    into.tie_slices(ids.reshape(len(ids), groups, -1, *ids.shape[2:]), 2)
+    return Channels(_run_on_ids(node, shadow, arguments))
+
+
+def to_space(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
+    """Pixel shuffle: all channels that become one channel's pixels hang together."""
+    first_channels(arguments)
+    ids = _run_on_ids(node, shadow, arguments)
+    into.tie_slices(ids, 1)
+    return Channels(ids)
+
+
+def cat(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
+    """Concatenation; across another dimension than the channels', these hang together."""
+    tensors: Any = argument(arguments, 0, "tensors", None)
+    named = arguments[1].get("axis", 0)
+    dim = argument(arguments, 1, "dim", named)
+    if not isinstance(tensors, tuple | list) or not isinstance(dim, int):
+        raise NotUnderstoodError("'cat' has arguments of another kind than a list and a number")
+    parts = [as_channels(into, tensor).ids for tensor in tensors]
+    dim %= parts[0].ndim
+    for other in {axis for part in parts for axis in varying_dims(part)} - {dim}:
+        first = into.tie_slices(parts[0], other)
+        for part in parts[1:]:
+            into.tie(first, into.tie_slices(part, other))
+    return Channels(concatenate(parts, dim))
+
+
+def chunk(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
+    """Equal pieces: the same place in each goes. Pieces whose size is written in the code stay whole."""
+    ids, dim = first_channels(arguments).ids, argument(arguments, 2, "dim", 0)
+    if not isinstance(dim, int):
+        raise NotUnderstoodError(f"{operation_name(node)!r} has no number for its dimension")
+    dim %= ids.ndim
+    pieces = _run_on_ids(node, shadow, arguments)
+    if varies(ids, dim):
+        if len({piece.shape[dim] for piece in pieces}) > 1 or _has_written_size(node):
+            into.pin(ids, f"{operation_name(node)!r} has sizes that don't follow their number")
+        for piece in pieces[1:]:
+            if piece.shape == pieces[0].shape:
+                into.tie(stored(pieces[0]), stored(piece))
+    return tuple(Channels(piece) for piece in pieces)
+
+
+def _has_written_size(node: fx.Node) -> bool:
+    """Whether the size of the pieces, not their number, is in the code."""
+    named = node.kwargs.get("split_size_or_sections", node.kwargs.get("split_size"))
+    size = node.args[1] if len(node.args) > 1 else named
+    return operation_name(node) == "split" and not isinstance(size, fx.Node)
+
+
+def item(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
+    """An entry of a list, or an indexed tensor: by numbers and slices of dimensions without channels."""
+    container: Any
+    index: Any
+    container, index = arguments[0]
+    if not isinstance(container, Channels):
+        return container[index]
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(isinstance(part, Channels | Tensor | list) for part in parts):
+        raise NotUnderstoodError("they are indexed by a tensor")
+    ids = container.ids
+    places = [part for part in parts if part is not None]
+    if Ellipsis in places:
+        at = places.index(Ellipsis)
+        places[at : at + 1] = [slice(None)] * (ids.ndim - len(places) + 1)
+    if any(place != slice(None) and varies(ids, dim) for dim, place in enumerate(places)):
+        into.pin(ids, "they are indexed by their number")
+    return Channels(ids[index])
+
+
+@torch.no_grad()
+def _run_on_ids(node: fx.Node, shadow: nn.Module, arguments: Arguments) -> Any:
+    args = tuple(value.ids if isinstance(value, Channels) else value for value in arguments[0])
+    kwargs = {name: value.ids if isinstance(value, Channels) else value for name, value in arguments[1].items()}
+    function: Any = node.target
+    if node.op == "call_module":
+        function = shadow.get_submodule(str(node.target))
+    elif node.op == "call_method":
+        return operator.methodcaller(function, *args[1:], **kwargs)(args[0])
+    return function(*args, **kwargs)

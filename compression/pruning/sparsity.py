@@ -1,0 +1,143 @@
+"""Single weights set to zero: by magnitude, in N:M patterns, along a schedule. Nothing gets smaller by itself."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+Masks = Mapping[str, Tensor]
+"""For parameters, by name, a bool tensor of their shape: True where the weight stays."""
+
+
+def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of convolutions and linear layers by full name; biases and normalization stay dense."""
+    kinds = (_ConvNd, nn.Linear)
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
+    return {f"{name}.weight" if name else "weight": module.weight.detach() for name, module in layers}
+
+
+def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
+    """Drops int(sparsity * size) weights of least magnitude in each tensor; of equal ones the first.
+
+    Raises:
+        ValueError: If the sparsity is not in [0, 1), or a tensor holds NaN.
+    """
+    return {name: _smallest_dropped({name: weight}, sparsity)[name] for name, weight in weights.items()}
+
+
+def global_magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
+    """Drops int(sparsity * size) weights of least magnitude of all tensors together; of equal ones the first.
+
+    Raises:
+        ValueError: As `magnitude_masks`.
+    """
+    return _smallest_dropped(weights, sparsity)
+
+
+def n_m_masks(weights: Mapping[str, Tensor], n: int = 2, m: int = 4) -> dict[str, Tensor]:
+    """Keeps the n weights of largest magnitude of every m that follow one another along the inputs (dimension 1).
+
+    2:4 is the pattern that sparse tensor cores run (Mishra et al., 2021). Of equal magnitudes the first stays.
+
+    Args:
+        weights: Of shape (outputs, inputs, ...); inputs a multiple of m.
+        n: How many stay of each m, from 1 to m.
+        m: Length of the pattern.
+
+    Raises:
+        ValueError: If n or a tensor's shape doesn't fit; the message names the tensor.
+    """
+    if not 1 <= n <= m:
+        raise ValueError(f"n is {n} and m {m}; n must be from 1 to m")
+    masks = {}
+    for name, weight in weights.items():
+        if weight.ndim < 2 or weight.shape[1] % m:
+            raise ValueError(f"{name!r} has shape {tuple(weight.shape)}; dimension 1 must be a multiple of {m}")
+        _check_numbers(name, weight)
+        inputs_last = weight.abs().movedim(1, -1)
+        blocks = inputs_last.reshape(*inputs_last.shape[:-1], -1, m)
+        largest = torch.sort(blocks, dim=-1, descending=True, stable=True).indices[..., :n]
+        kept = torch.zeros_like(blocks, dtype=torch.bool).scatter_(-1, largest, value=True)
+        masks[name] = kept.flatten(-2).movedim(-1, 1)
+    return masks
+
+
+def cubic_sparsity(step: int, start: int, end: int, final: float, initial: float = 0.0) -> float:
+    """Sparsity at a step of gradual pruning: fast at first, slow towards the end (Zhu & Gupta, 2017).
+
+    final + (initial - final) * (1 - (step - start) / (end - start)) ** 3 between start and end; before it
+    initial, after it final.
+
+    Raises:
+        ValueError: If end is not after start, or a sparsity is not in [0, 1).
+    """
+    if end <= start:
+        raise ValueError(f"end is {end}; it must be after start, {start}")
+    for name, value in (("final", final), ("initial", initial)):
+        _check_sparsity(name, value)
+    left = 1 - min(max((step - start) / (end - start), 0.0), 1.0)
+    return final + (initial - final) * left**3
+
+
+@torch.no_grad()
+def apply_masks(model: nn.Module, masks: Masks) -> None:
+    """Sets masked weights to zero; in training to be called after every step of the optimizer.
+
+    Args:
+        model: Changed in place.
+        masks: For any of its parameters.
+
+    Raises:
+        ValueError: If a name or shape doesn't fit the model; it is then unchanged.
+    """
+    parameters = dict(model.named_parameters())
+    for name, kept in masks.items():
+        if name not in parameters:
+            raise ValueError(f"mask {name!r}: the model has no such parameter")
+        if kept.shape != parameters[name].shape or kept.dtype != torch.bool:
+            raise ValueError(
+                f"mask {name!r}: is {kept.dtype} of shape {tuple(kept.shape)}; "
+                f"torch.bool of shape {tuple(parameters[name].shape)} is needed"
+            )
+    for name, kept in masks.items():
+        parameters[name].masked_fill_(~kept.to(parameters[name].device), 0)
+
+
+def sparsity(tensors: Iterable[Tensor]) -> float:
+    """The share of entries that are zero, of all tensors together.
+
+    Raises:
+        ValueError: If there is no entry.
+    """
+    pairs = [(tensor.numel(), int((tensor == 0).sum())) for tensor in tensors]
+    total = sum(size for size, _ in pairs)
+    if total == 0:
+        raise ValueError("no entry to count zeros of; at least 1 is needed")
+    return sum(zeros for _, zeros in pairs) / total
+
+
+def _smallest_dropped(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
+    _check_sparsity("sparsity", sparsity)
+    for name, weight in weights.items():
+        _check_numbers(name, weight)
+    if not weights:
+        return {}
+    flat = torch.cat([weight.abs().flatten() for weight in weights.values()])
+    kept = torch.ones_like(flat, dtype=torch.bool)
+    kept[torch.sort(flat, stable=True).indices[: int(sparsity * len(flat))]] = False
+    masks, start = {}, 0
+    for name, weight in weights.items():
+        masks[name] = kept[start : start + weight.numel()].view(weight.shape)
+        start += weight.numel()
+    return masks
+
+
+def _check_sparsity(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} is {value}; from 0 to below 1 is possible")
+
+
+def _check_numbers(name: str, weight: Tensor) -> None:
+    if bool(weight.isnan().any()):
+        raise ValueError(f"{name!r} holds NaN; weights must be numbers to be ranked")

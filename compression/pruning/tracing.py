@@ -1,0 +1,154 @@
+"""A model traced with channel numbers in place of activations: which channels meet where.
+
+The model's `torch.fx` graph is walked once in training and once in evaluation mode. Layers that mix channels make new
+ones; operations that move entries (`view`, `permute`, `cat`, `chunk`) move the numbers; where two tensors are added
+or multiplied, channels that meet are tied; what isn't understood pins the channels that it sees.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_flatten
+
+from compression.pruning import layers
+from compression.pruning.channels import Channels, along
+from compression.pruning.record import (
+    Arguments,
+    Call,
+    NotUnderstoodError,
+    Trace,
+    as_channels,
+    first_channels,
+    on_meta,
+    operation_name,
+    run_on_meta,
+)
+
+Rule = Callable[[Trace, fx.Node, nn.Module, Arguments], object]
+
+
+def trace(model: nn.Module, input_shape: tuple[int, ...], rules: Mapping[object, Rule], into: Trace) -> Trace:
+    """Follows the channels of one input through the model's graphs in training and in evaluation mode.
+
+    Args:
+        model: Stays as it is.
+        input_shape: Of one input, without the batch.
+        rules: For functions, and names of tensor methods, what they do to channels; others are not understood.
+        into: Takes what is met; its `outputs` and `free` are used where they hold a name.
+
+    Raises:
+        ValueError: If `torch.fx` can't trace the model, or it can't take such an input.
+    """
+    shadow = without_data(model).float()
+    for training in (True, False):
+        _follow(_graph(shadow.train(training)), shadow.eval(), input_shape, rules, into)
+    return into
+
+
+def without_data(model: nn.Module) -> nn.Module:
+    """A copy on the meta device; the data is never copied."""
+    memo: dict[int, object] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        empty = torch.empty_like(tensor, device="meta")
+        memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    return copy.deepcopy(model, memo)
+
+
+class _LayerTracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.LayerNorm) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _graph(model: nn.Module) -> fx.Graph:
+    try:
+        return _LayerTracer().trace(model)
+    except Exception as error:
+        # Tracing runs the model's own code, which may raise anything.
+        raise ValueError(f"torch.fx can't trace the model {type(model).__name__}: {error}") from error
+
+
+def _follow(
+    graph: fx.Graph, shadow: nn.Module, input_shape: tuple[int, ...], rules: Mapping[object, Rule], into: Trace
+) -> None:
+    values: dict[fx.Node, object] = {}
+    given = False
+    for node in graph.nodes:
+        # Two inputs, so that a batch is never taken for a dimension of size 1.
+        args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)  # type: ignore[arg-type]
+        with into.at(node):
+            if node.op == "placeholder":
+                if given and not args:
+                    raise TypeError("it is a second input, and the model must run on one")
+                values[node] = args[0] if given else into.fixed((2, *input_shape), "it is the model's input")
+                given = True
+            elif node.op == "output":
+                for leaf in tree_flatten(args)[0]:
+                    if isinstance(leaf, Channels):
+                        into.pin(leaf.ids, "it is the model's output")
+            elif node.op == "get_attr":
+                values[node] = _attribute(into, shadow, str(node.target))
+            else:
+                values[node] = _operation(into, node, shadow, (args, kwargs), rules)
+
+
+def _attribute(into: Trace, shadow: nn.Module, name: str) -> object:
+    owner, _, attribute = name.rpartition(".")
+    module = shadow.get_submodule(owner)
+    value = getattr(module, attribute)
+    if not isinstance(value, Tensor):
+        return value
+    if layers.is_known(module):
+        reason = f"the model uses {name!r} outside its layer"
+        into.pinned_layers[owner] = reason
+        return into.fixed(tuple(value.shape), reason)
+    if attribute not in {**module._parameters, **module._buffers}:
+        return as_channels(into, value)
+    return Channels(into.numbers(into.free, name, tuple(value.shape)))
+
+
+def _operation(
+    into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments, rules: Mapping[object, Rule]
+) -> object:
+    if not any(isinstance(leaf, Channels) for leaf in tree_flatten(arguments)[0]):
+        return run_on_meta(node, shadow, arguments)
+    try:
+        return _rule(node, shadow, rules)(into, node, shadow, arguments)
+    except NotUnderstoodError as error:
+        return into.refuse(arguments, node, shadow, str(error))
+
+
+def _rule(node: fx.Node, shadow: nn.Module, rules: Mapping[object, Rule]) -> Rule:
+    keys: list[object] = [node.target, f"{getattr(node.target, '__module__', '')}.{operation_name(node)}"]
+    if node.op == "call_module":
+        layer = shadow.get_submodule(str(node.target))
+        if layers.is_known(layer):
+            return _layer
+        keys = [type(layer)]
+    elif isinstance(node.target, type) and issubclass(node.target, tuple):
+        return _collect
+    found = [rules[key] for key in keys if key in rules]
+    if not found:
+        raise NotUnderstoodError(f"{operation_name(node, shadow)!r} may mix them")
+    return found[0]
+
+
+def _collect(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
+    """A named tuple of activations, as models with several heads return."""
+    assert callable(node.target)
+    return node.target(*arguments[0], **arguments[1])
+
+
+def _layer(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
+    name, value = str(node.target), first_channels(arguments)
+    layer = shadow.get_submodule(name)
+    dim = layers.channel_dim(layer, tuple(value.ids.shape))
+    if dim is None:
+        raise NotUnderstoodError(f"{operation_name(node, shadow)!r} normalizes dimensions that can't be told")
+    inputs = into.tie_slices(value.ids, dim)
+    into.calls.append(Call(name, inputs, dim, tuple(value.ids.shape)))
+    if not layers.makes_channels(layer):
+        return value
+    shape = tuple(layer(on_meta(value)).shape)
+    return along(into.numbers(into.outputs, name, (shape[dim],)), shape, dim)

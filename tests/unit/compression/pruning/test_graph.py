@@ -1,0 +1,233 @@
+from typing import NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import Residual, SqueezeExcitation, images, outputs, randomized
+from torch import nn
+from torch.nn.utils import parametrizations, spectral_norm
+
+from compression.pruning.cut import prune
+from compression.pruning.graph import channel_graph
+
+SMALL = (3, 6, 6)
+
+
+def group_sizes(model, shape=SMALL):
+    return {group.layers: len(group.units) for group in channel_graph(model, shape).groups}
+
+
+def reasons(model, shape=SMALL):
+    return {layer.layer: layer.reason for layer in channel_graph(model, shape).unprunable}
+
+
+def test_a_chain_has_a_group_for_each_layer_but_the_last():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 1), nn.Conv2d(5, 2, 1))
+    graph = channel_graph(model, SMALL)
+    assert [(group.name, group.layers, group.norms, group.units) for group in graph.groups] == [
+        ("0", ("0",), ("1",), range(4)),
+        ("3", ("3",), (), range(4, 9)),
+    ]
+    assert [(layer.layer, layer.channels, layer.reason) for layer in graph.unprunable] == [
+        ("4", 2, "it is the model's output (at 'output')")
+    ]
+    assert graph.layers["3"].inputs.tolist() == graph.layers["1"].outputs.tolist() == [0, 1, 2, 3]
+    assert graph.layers["0"].inputs.tolist() == [-1, -1, -1]
+
+
+def test_a_residual_sum_joins_its_layers_and_the_input_pins_it():
+    inner = nn.Sequential(nn.Conv2d(4, 6, 3, padding=1), nn.PReLU(6), nn.Conv2d(6, 4, 1), nn.BatchNorm2d(4))
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Residual(inner), nn.Conv2d(4, 2, 1))
+    assert group_sizes(model) == {("0", "1.inner.2"): 4, ("1.inner.0",): 6}
+    on_the_image = nn.Sequential(Residual(nn.Conv2d(3, 3, 1)), nn.Conv2d(3, 2, 1))
+    assert reasons(on_the_image)["0.inner"] == "it is the model's input (at 'input_1')"
+
+
+def test_depthwise_and_excitation_layers_follow_their_channels():
+    layers = [nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8), SqueezeExcitation(8), nn.Conv2d(8, 2, 1)]
+    assert group_sizes(nn.Sequential(*layers)) == {("0", "1", "2.up"): 8, ("2.down",): 3}
+
+
+@pytest.mark.parametrize(
+    ("groups", "before", "after", "sizes"),
+    [
+        # By whole groups: four of two inputs and three outputs.
+        (4, 8, 12, {("0", "1"): 4}),
+        # A depthwise convolution that gives three channels for each.
+        (4, 4, 12, {("0", "1"): 4}),
+        # By position: six in each of two groups come in, two in each go out.
+        (2, 12, 4, {("0",): 6, ("1",): 2}),
+    ],
+)
+def test_grouped_convolutions_are_cut_where_they_leave_more_choices(groups, before, after, sizes):
+    layers = [nn.Conv2d(3, before, 1), nn.Conv2d(before, after, 1, groups=groups), nn.Conv2d(after, 2, 1)]
+    assert group_sizes(nn.Sequential(*layers)) == sizes
+
+
+@pytest.mark.parametrize(("groups", "units"), [(1, 8), (2, 2), (4, 4), (8, 8)])
+def test_a_group_norm_gives_up_whole_groups(groups, units):
+    model = randomized(nn.Sequential(nn.Conv2d(3, 8, 1), nn.GroupNorm(groups, 8), nn.Conv2d(8, 2, 1)))
+    assert group_sizes(model) == {("0",): units}
+    cut = prune(model, channel_graph(model, SMALL), {"0": torch.tensor([0])})
+    assert (cut[1].num_groups, cut[1].num_channels) == (1, 8 // units)
+
+
+@pytest.mark.parametrize("norm", [nn.InstanceNorm2d(4, affine=True), nn.InstanceNorm2d(4, track_running_stats=True)])
+def test_instance_norm_is_cut(norm):
+    model = randomized(nn.Sequential(nn.Conv2d(3, 4, 1), norm, nn.Conv2d(4, 2, 1)))
+    cut = prune(model, channel_graph(model, SMALL), {"0": torch.tensor([1, 3])})
+    sub = outputs(model[1], outputs(model[0], images((2, *SMALL))))[:, [1, 3]]
+    expected = F.conv2d(sub, model[2].weight[:, [1, 3]], model[2].bias)
+    torch.testing.assert_close(outputs(cut, images((2, *SMALL))), expected.detach())
+
+
+def test_a_parameter_that_the_model_multiplies_is_cut_with_its_channels():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+            self.scale, self.position = nn.Parameter(torch.ones(4, 1, 1)), nn.Parameter(torch.ones(6, 6))
+            self.register_buffer("shift", torch.ones(1, 4, 1, 1))
+
+        def forward(self, inputs):
+            return self.last(self.first(inputs) * self.scale + self.shift + self.position)
+
+    model = randomized(Scaled())
+    cut = prune(model, channel_graph(model, SMALL), {"first": torch.tensor([0, 3])})
+    assert torch.equal(cut.scale, model.scale[[0, 3]])
+    assert torch.equal(cut.shift, model.shift[:, [0, 3]])
+    assert torch.equal(cut.position, model.position)
+    assert isinstance(cut.scale, nn.Parameter)
+    assert "shift" in dict(cut.named_buffers())
+
+
+class Functional(nn.Module):
+    """Its last weight is a bare parameter; its middle layer's is used once more."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.middle, self.other = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+        self.weight = nn.Parameter(torch.ones(2, 4, 1, 1))
+
+    def forward(self, inputs):
+        hidden = F.conv2d(self.middle(self.other(self.first(inputs))), self.middle.weight)
+        return F.conv2d(hidden, self.weight)
+
+
+def test_functional_weights_are_named():
+    assert reasons(Functional()) == {
+        "middle": "'conv2d' may mix them (at 'conv2d')",
+        "other": "layer 'middle': the model uses 'middle.weight' outside its layer",
+    }
+    assert group_sizes(Functional()) == {("first",): 4}
+
+
+def test_tied_weights_are_named():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1))
+    model[2].weight = model[1].weight
+    told = "layer '1': its parameters are shared by '1' and '2'"
+    assert reasons(model) == {
+        "0": told,
+        "1": told,
+        "2": told.replace("layer '1'", "layer '2'"),
+        "3": "it is the model's output (at 'output')",
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrap", "told"),
+    [
+        (parametrizations.weight_norm, "'ParametrizedConv2d' may mix them (at '_1')"),
+        (spectral_norm, "layer '1': its weight is computed from 'weight_orig'"),
+    ],
+)
+def test_computed_weights_are_named(wrap, told):
+    middle = wrap(nn.Conv2d(4, 4, 1))
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), middle, nn.Conv2d(4, 2, 1))
+    assert reasons(model)["0"] == told
+    assert "1" in reasons(model)
+    assert group_sizes(model) == {}
+
+
+def test_layers_that_cannot_be_followed_or_are_never_called_are_named():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.attention = nn.Linear(3, 4), nn.MultiheadAttention(4, 2)
+            self.last, self.unused = nn.Linear(4, 2), nn.Linear(2, 7)
+
+        def forward(self, inputs):
+            hidden = self.first(inputs)
+            return self.last(self.attention(hidden, hidden, hidden)[0])
+
+    found = reasons(Mixed(), (5, 3))
+    assert found["first"] == "'MultiheadAttention' may mix them (at 'attention')"
+    assert found["attention"] == "a MultiheadAttention can't be followed"
+    assert found["unused"] == "it is never called"
+
+
+def test_a_group_is_found_by_any_of_its_layers_and_else_the_reason_is_told():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 2, 1))
+    graph = channel_graph(model, SMALL)
+    assert graph.group("1") is graph.groups[0]
+    with pytest.raises(ValueError, match="layer '2' has no channels that can be pruned: it is the model's output"):
+        graph.group("2")
+    assert str(graph).splitlines() == [
+        "     8 units: 0, 1",
+        "     2 channels of 2 stay: it is the model's output (at 'output')",
+    ]
+
+
+def test_what_runs_in_training_alone_counts_too():
+    class Sided(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last, self.side = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 3)
+
+        def forward(self, inputs):
+            hidden = self.first(inputs)
+            return (self.last(hidden), self.side(hidden)) if self.training else self.last(hidden)
+
+    for training in (True, False):
+        model = randomized(Sided()).train(training)
+        cut = prune(model, channel_graph(model, SMALL), {"first": torch.tensor([2])})
+        assert (cut.last.in_channels, cut.side.in_channels) == (1, 1)
+        assert cut.training == training
+
+
+def test_a_named_tuple_of_outputs_is_an_output():
+    class Heads(NamedTuple):
+        main: torch.Tensor
+        side: torch.Tensor
+
+    class Headed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.main, self.side = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, inputs):
+            hidden = self.first(inputs)
+            return Heads(self.main(hidden), side=self.side(hidden))
+
+    assert reasons(Headed()) == dict.fromkeys(["main", "side"], "it is the model's output (at 'output')")
+    assert group_sizes(Headed()) == {("first",): 4}
+
+
+def test_layers_come_in_the_order_of_their_first_call_also_one_that_runs_in_training_alone():
+    class Ordered(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.side, self.again, self.first = (nn.Conv2d(size, 4, 1) for size in (4, 4, 4, 3))
+
+        def forward(self, inputs):
+            hidden = self.again(self.again(self.first(inputs)))
+            return self.last(hidden + self.side(hidden)) if self.training else self.last(hidden)
+
+    graph = channel_graph(Ordered(), SMALL)
+    assert list(graph.layers) == ["first", "again", "side", "last"]
+    assert [group.layers for group in graph.groups] == [("first", "again", "side")]
+
+
+def test_an_empty_shape_is_an_error():
+    with pytest.raises(ValueError, match=r"input_shape is \(3, 0\); every size must be at least 1"):
+        channel_graph(nn.Linear(3, 3), (3, 0))
