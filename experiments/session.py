@@ -11,8 +11,8 @@ from experiments.building import WorkersError, build_missing, default_jobs
 from experiments.claims import Claim, ClaimsError, ExpectedResults, applies
 from experiments.claims_file import check_models, load_claims, record, save_claims, with_recorded
 from experiments.datasets.dataset import DatasetError
-from experiments.gpus import GpuError
 from experiments.forecast import Forecast, forecast
+from experiments.gpus import GpuError
 from experiments.judging import Finding, judge_claims, wanted
 from experiments.profiles import ProfileError
 from experiments.report.conditions import Conditions
