@@ -20,6 +20,8 @@ from compression.architecture.replacement import finite_weight
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
+_OTHER_STARTS = 8
+
 
 @dataclass(frozen=True)
 class ChannelGroups:
@@ -50,9 +52,9 @@ def best_groups(conv: nn.Conv2d, groups: int, moments: PatchMoments | None = Non
 
     To find the best is a hard problem (balanced biclustering). Given the inputs' groups, the outputs' best
     ones are an assignment problem, solved exactly, and the other way round; so they alternate until nothing
-    improves, from neighbouring channels and from inputs that feed the same outputs, and the better end is
-    taken. A kernel that is block-diagonal under some order of its channels, and full inside of its blocks, is
-    found as such.
+    improves, from neighbouring channels, from inputs that feed the same outputs and from some others, and the
+    best end is taken. A kernel that is block-diagonal under some order of its channels, and full inside of its
+    blocks, is found as such.
 
     Args:
         conv: Ungrouped; stays as it is.
@@ -68,12 +70,12 @@ def best_groups(conv: nn.Conv2d, groups: int, moments: PatchMoments | None = Non
     if moments is not None:
         moments.check(conv)
     kernel = finite_weight(conv).flatten(2)
-    energy = _energy(kernel, None if moments is None else moments.fitting(conv))
+    energy = _energy(kernel, None if moments is None else moments.error_matrix(conv))
     ends = [_alternated(energy, start, groups) for start in _starts(energy, groups)]
     if moments is None:
         inputs, outputs = max(ends, key=lambda end: _kept(energy, *end))
     else:
-        gains = [_output_gains(kernel, moments.fitting(conv), inputs, groups) for inputs, _ in ends]
+        gains = [_output_gains(kernel, moments.error_matrix(conv), inputs, groups) for inputs, _ in ends]
         found = [(inputs, _assigned(gain, groups), gain) for (inputs, _), gain in zip(ends, gains, strict=True)]
         inputs, outputs, _ = max(found, key=lambda end: end[2][np.arange(len(end[1])), end[1]].sum())
     return _groups(inputs, outputs, groups)
@@ -119,6 +121,10 @@ def _starts(energy: Floats, groups: int) -> Iterator[Indices]:
         found[first] = group
         found[nearest[nearest != first][: inputs // groups - 1]] = group
     yield found
+    # Alternation ends in the nearest of many optima; which starts are tried depends on the shape alone.
+    random = np.random.default_rng(0)
+    for _ in range(_OTHER_STARTS):
+        yield random.permutation(np.arange(inputs) * groups // inputs)
 
 
 def _alternated(energy: Floats, inputs: Indices, groups: int) -> tuple[Indices, Indices]:

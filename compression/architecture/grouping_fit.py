@@ -32,7 +32,7 @@ class ChannelOrder(nn.Module):
         return images.index_select(-3, self.order)
 
 
-def fit_grouped(conv: nn.Conv2d, groups: ChannelGroups, *, moments: PatchMoments | None = None) -> nn.Module:
+def fit_grouped(conv: nn.Conv2d, groups: ChannelGroups, *, moments: PatchMoments | None = None) -> nn.Sequential:
     """A group convolution that computes what a dense one does, as nearly as it can with these groups.
 
     Args:
@@ -41,8 +41,8 @@ def fit_grouped(conv: nn.Conv2d, groups: ChannelGroups, *, moments: PatchMoments
         moments: Of what `conv` sees: makes the outputs' mean squared error small, not the kernel's.
 
     Returns:
-        The group convolution, with a bias if `conv` has one; where groups are not of neighbours, between
-        two `ChannelOrder`s.
+        The group convolution, with a bias if `conv` has one, between two `ChannelOrder`s. They are there for
+        neighbours, too, so that one form has room for the state of any groups.
 
     Raises:
         ValueError: If `conv` is grouped, the groups don't fit its channels, the moments are not of this
@@ -54,7 +54,7 @@ def fit_grouped(conv: nn.Conv2d, groups: ChannelGroups, *, moments: PatchMoments
         moments.check(conv)
     order_in, order_out = (torch.tensor(list(chain(*side))) for side in (groups.inputs, groups.outputs))
     weight = torch.cat([
-        _block(kernel, seen, given, None if moments is None else moments.fitting(conv))
+        _block(kernel, seen, given, None if moments is None else moments.error_matrix(conv))
         for seen, given in zip(groups.inputs, groups.outputs, strict=True)
     ])  # fmt: skip
     bias = None if conv.bias is None else conv.bias.detach()[order_out]
@@ -63,7 +63,8 @@ def fit_grouped(conv: nn.Conv2d, groups: ChannelGroups, *, moments: PatchMoments
         bias = None if fitted is None else fitted[order_out]
     count = len(groups.inputs)
     layer = convolution_like(conv, conv.in_channels, conv.out_channels, groups=count, device="meta")
-    return _ordered(order_in, filled(layer, conv, weight, bias), torch.argsort(order_out))
+    before, after = (ChannelOrder(order.to(kernel.device)) for order in (order_in, torch.argsort(order_out)))
+    return nn.Sequential(before, filled(layer, conv, weight, bias), after).train(conv.training)
 
 
 def _block(kernel: Tensor, seen: tuple[int, ...], given: tuple[int, ...], matrix: Tensor | None) -> Tensor:
@@ -83,15 +84,6 @@ def _dense(weight: Tensor, groups: ChannelGroups, like: Tensor) -> Tensor:
     for seen, given, block in zip(groups.inputs, groups.outputs, blocks, strict=True):
         dense[torch.tensor(given)[:, None], torch.tensor(seen)] = block
     return dense
-
-
-def _ordered(order_in: Tensor, conv: nn.Conv2d, order_out: Tensor) -> nn.Module:
-    device = conv.weight.device
-    before, after = (
-        [] if torch.equal(order, torch.arange(len(order))) else [ChannelOrder(order.to(device))]
-        for order in (order_in, order_out)
-    )
-    return nn.Sequential(*before, conv, *after).train(conv.training) if before or after else conv
 
 
 def _check(conv: nn.Conv2d, groups: ChannelGroups) -> None:

@@ -26,7 +26,7 @@ class PatchMoments:
     mean: Tensor
     second: Tensor
 
-    def fitting(self, conv: nn.Conv2d) -> Tensor:
+    def error_matrix(self, conv: nn.Conv2d) -> Tensor:
         """The matrix C (d, d) for which tr(E C E^T) is the output error of a kernel error E, (outputs, d).
 
         That is the mean square of E x, where a bias can't take over the mean; else its variance.

@@ -43,7 +43,7 @@ def fit_separable(
     factors = _nearest_kernel(kernel, multiplier)
     bias = None if conv.bias is None else conv.bias.detach()
     if moments is not None:
-        matrix = moments.fitting(conv)
+        matrix = moments.error_matrix(conv)
         factors = _nearest_outputs(kernel, matrix, multiplier, sweeps)
         bias = moments.fitted_bias(conv, (kernel - _dense(*factors)).flatten(1))
     return _modules(conv, *factors, bias)

@@ -107,11 +107,11 @@ def measure_positions(
     """Where layers compute in a forward pass of one input, run in evaluation mode on a copy without data.
 
     Args:
-        model: Takes one float32 batch; stays as it is.
+        model: Takes one batch of floating-point numbers; stays as it is.
         layers: Of the model, by name.
         input_shape: Of one input, without the batch.
     """
-    shadow = copy.deepcopy(model).to("meta").eval()
+    shadow = copy.deepcopy(model).to("meta", torch.float32).eval()
     with torch.no_grad(), tapped(shadow, layers) as taps:
         shadow(torch.empty(1, *input_shape, device="meta"))
         return {name: _positions(layer, taps.runs(name)) for name, layer in layers.items()}

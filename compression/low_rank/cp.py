@@ -92,8 +92,9 @@ def _best_factor(kernel: Tensor, factors: list[Tensor], mode: int) -> Tensor:
 
 
 def _error(kernel: Tensor, factors: list[Tensor]) -> float:
-    built: Tensor = torch.einsum("or,ir,hr,wr->oihw", *factors)
-    return float((built - kernel).norm())
+    outer, inner, vertical, horizontal = factors
+    others: Tensor = torch.einsum("ir,hr,wr->ihwr", inner, vertical, horizontal)
+    return float((outer @ others.flatten(0, 2).T - kernel.flatten(1)).norm())
 
 
 def _balanced(factors: list[Tensor]) -> list[Tensor]:

@@ -83,10 +83,10 @@ def plan_for_multiply_accumulates(
 
     From the cheapest plan, the steps along the lower convex hull of each layer's (cost, loss) are taken in the
     order of what they win for their cost, each if it still fits. Up to the first that does not fit, no plan of
-    that cost loses less (Everett, 1963), and that step bounds what the whole loses above the optimum.
+    that cost loses less (Everett, 1963), and what that step would have won bounds the distance to the optimum.
 
     Args:
-        model: Takes one float32 batch; stays as it is.
+        model: Takes one batch of floating-point numbers; stays as it is.
         budget: Multiply-accumulates of the whole model, for one input; see `compression.cost`.
         input_shape: Of one input, without the batch: (channels, height, width) for images.
         schemes: To choose from, for each layer.
