@@ -1,7 +1,8 @@
 """Which channels of a convolution belong together, for a group convolution that loses little.
 
-groups = best_groups(conv, 4)
-fitted = fit_grouped(conv, groups)
+Example:
+    groups = best_groups(conv, 4)
+    fitted = fit_grouped(conv, groups)
 """
 
 from collections.abc import Iterator, Sequence

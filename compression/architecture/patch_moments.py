@@ -1,7 +1,8 @@
 """First and second moments of the patches that a convolution sees: what least squares on its outputs needs.
 
-moments = measure_patch_moments(model, ["layer1.0.conv1"], batches)
-fitted = fit_separable(model.layer1[0].conv1, moments=moments["layer1.0.conv1"])
+Example:
+    moments = measure_patch_moments(model, ["layer1.0.conv1"], batches)
+    fitted = fit_separable(model.layer1[0].conv1, moments=moments["layer1.0.conv1"])
 """
 
 from collections.abc import Iterable

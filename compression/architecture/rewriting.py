@@ -1,8 +1,9 @@
 """All convolutions of a trained model rewritten at once, and why some stay.
 
-rewriting = rewrite_grouped(model, 4, skip=("conv1",))
-print(rewriting.rewritten, rewriting.left)
-finetune(rewriting.model)
+Example:
+    rewriting = rewrite_grouped(model, 4, skip=("conv1",))
+    print(rewriting.rewritten, rewriting.left)
+    finetune(rewriting.model)
 """
 
 from collections.abc import Callable, Collection, Mapping

@@ -1,6 +1,7 @@
 """The widest network within a budget of parameters.
 
-width = width_for_budget(lambda width: parameter_count(build(width)), 250_000)
+Example:
+    width = width_for_budget(lambda width: parameter_count(build(width)), 250_000)
 """
 
 from collections.abc import Callable

@@ -1,12 +1,13 @@
 """Losses of a student's features against a teacher's.
 
-with torch.no_grad(), tapped(teacher, ["layer3"]) as taught:
-    teacher(images)
-with tapped(student, ["blocks.5"]) as learnt:
-    logits = student(images)
-ours, theirs = learnt.output("blocks.5"), taught.output("layer3")
-regressor = hint_regressor(ours.shape[1:], theirs.shape[1:])  # once; the optimizer trains it, too
-loss = F.cross_entropy(logits, labels) + hint_loss(regressor(ours), theirs)
+Example:
+    with torch.no_grad(), tapped(teacher, ["layer3"]) as taught:
+        teacher(images)
+    with tapped(student, ["blocks.5"]) as learnt:
+        logits = student(images)
+    ours, theirs = learnt.output("blocks.5"), taught.output("layer3")
+    regressor = hint_regressor(ours.shape[1:], theirs.shape[1:])  # once; the optimizer trains it, too
+    loss = F.cross_entropy(logits, labels) + hint_loss(regressor(ours), theirs)
 """
 
 from collections.abc import Sequence

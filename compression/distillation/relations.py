@@ -1,12 +1,13 @@
 """Losses of how a student places the samples of a batch to each other, whatever the width of its features.
 
-with torch.no_grad(), tapped(teacher, ["avgpool"]) as taught:
-    teacher(images)
-with tapped(student, ["pool"]) as learnt:
-    logits = student(images)
-ours, theirs = learnt.output("pool"), taught.output("avgpool")
-relations = 25 * distance_relation(ours, theirs) + 50 * angle_relation(ours, theirs)
-loss = F.cross_entropy(logits, labels) + relations
+Example:
+    with torch.no_grad(), tapped(teacher, ["avgpool"]) as taught:
+        teacher(images)
+    with tapped(student, ["pool"]) as learnt:
+        logits = student(images)
+    ours, theirs = learnt.output("pool"), taught.output("avgpool")
+    relations = 25 * distance_relation(ours, theirs) + 50 * angle_relation(ours, theirs)
+    loss = F.cross_entropy(logits, labels) + relations
 """
 
 import torch

@@ -1,8 +1,9 @@
 """What every way to factorize a layer costs, and what it loses.
 
-found = candidates(conv, ("spatial", "tucker"))
-enough = np.flatnonzero(found.lost < 0.1)
-cheapest = found.at(enough[np.argmin(found.costs[enough])])  # costs are weights where no positions are given
+Example:
+    found = candidates(conv, ("spatial", "tucker"))
+    enough = np.flatnonzero(found.lost < 0.1)
+    cheapest = found.at(enough[np.argmin(found.costs[enough])])  # costs are weights where no positions are given
 """
 
 import copy

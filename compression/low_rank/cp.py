@@ -1,6 +1,7 @@
 """Convolutions as a 1x1, a depthwise vertical, a depthwise horizontal and a 1x1 one, by CP decomposition.
 
-model.conv2 = factorize_cp(model.conv2, rank=64)
+Example:
+    model.conv2 = factorize_cp(model.conv2, rank=64)
 """
 
 import torch

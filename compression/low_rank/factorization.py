@@ -1,8 +1,9 @@
 """What a layer is factorized into, its bounds and its cost.
 
-half = Factorization("spatial", (full_ranks(conv, "spatial")[0] // 2,))
-print(weight_count(conv, half), "of", conv.weight.numel())
-factors = factorize_layer(conv, half)
+Example:
+    half = Factorization("spatial", (full_ranks(conv, "spatial")[0] // 2,))
+    print(weight_count(conv, half), "of", conv.weight.numel())
+    factors = factorize_layer(conv, half)
 """
 
 from collections.abc import Sequence

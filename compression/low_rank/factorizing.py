@@ -1,8 +1,9 @@
 """Any layers of a model factorized at once, and why others stay.
 
-plan = {"conv2": Factorization("tucker", (32, 16)), "fc": Factorization("svd", (8,))}
-small = factorize(model, plan)
-print(left_dense(model))
+Example:
+    plan = {"conv2": Factorization("tucker", (32, 16)), "fc": Factorization("svd", (8,))}
+    small = factorize(model, plan)
+    print(left_dense(model))
 """
 
 from collections.abc import Collection, Mapping

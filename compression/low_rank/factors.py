@@ -1,6 +1,7 @@
 """The layers that factors become: parts of a dense layer, with the geometry of some of its axes.
 
-inner = convolution_part(conv, weight, (True, False), conv.groups)  # conv's stride and padding, vertically alone
+Example:
+    inner = convolution_part(conv, weight, (True, False), conv.groups)  # conv's stride and padding, vertically alone
 """
 
 from collections.abc import Callable, Sequence

@@ -1,8 +1,9 @@
 """Which layers of a model are factorized, how, and at which ranks, from their singular values.
 
-plan = plan_for_parameters(model, parameter_count(model) // 2, skip=("conv1",))
-plan = plan_for_energy(model, 0.95, schemes=("svd", "tucker"))
-small = factorize(model, plan)
+Example:
+    plan = plan_for_parameters(model, parameter_count(model) // 2, skip=("conv1",))
+    plan = plan_for_energy(model, 0.95, schemes=("svd", "tucker"))
+    small = factorize(model, plan)
 """
 
 from collections.abc import Collection, Mapping

@@ -1,7 +1,8 @@
 """Layers as two thinner ones by singular value decomposition: the nearest of their rank (Eckart and Young, 1936).
 
-model.fc = factorize_linear(model.fc, rank=32)
-model.conv2 = factorize_spatial(model.conv2, rank=48)
+Example:
+    model.fc = factorize_linear(model.fc, rank=32)
+    model.conv2 = factorize_spatial(model.conv2, rank=48)
 """
 
 import torch

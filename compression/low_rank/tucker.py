@@ -1,6 +1,7 @@
 """Convolutions as a smaller one between two 1x1 ones, by Tucker decomposition (Kim et al., 2016).
 
-model.conv2 = factorize_tucker(model.conv2, (32, 16), iterations=10)
+Example:
+    model.conv2 = factorize_tucker(model.conv2, (32, 16), iterations=10)
 """
 
 import torch

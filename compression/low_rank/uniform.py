@@ -1,6 +1,7 @@
 """All layers of a model factorized at one share of their full ranks, which shapes alone decide.
 
-small = factorize_to_budget(model, parameter_count(model) // 2, skip=("fc",))
+Example:
+    small = factorize_to_budget(model, parameter_count(model) // 2, skip=("fc",))
 """
 
 import bisect

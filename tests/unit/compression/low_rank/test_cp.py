@@ -78,8 +78,10 @@ def test_it_comes_as_near_as_tensorly_in_as_many_sweeps(inputs, outputs, rank):
     for seed in range(2):
         conv = random_convolution(seed, inputs, outputs)
         kernel = conv.weight.detach().numpy()
-        theirs = np.linalg.norm(cp_to_tensor(parafac(kernel, rank, n_iter_max=50, init="svd", tol=0)) - kernel)
-        assert error(conv, rank) <= 1.01 * theirs
+        theirs = np.linalg.norm(
+            cp_to_tensor(parafac(kernel, rank, n_iter_max=50, init="svd", tol=0, random_state=seed)) - kernel
+        )
+        assert error(conv, rank) <= 1.02 * theirs
 
 
 def test_a_kernel_of_low_rank_is_found():
