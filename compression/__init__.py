@@ -1,12 +1,14 @@
 """Network compression for any `torch.nn.Module`, one operation a module.
 
 * `atomic_file`: files that are whole or not there
-* `architecture`: convolutions rewritten as depthwise-separable or grouped ones, widths chosen for a budget
+* `architecture`: convolutions rewritten as depthwise-separable or grouped ones, fresh or fitted to trained weights;
+  widths chosen for a budget
 * `batch_norm`: running statistics measured anew on given batches
 * `checkpoint`: a state dict in one 32-, 16- or 8-bit safetensors file
 * `cost`: parameters and multiply-accumulates
-* `distillation`: the loss of a student that learns from a teacher
-* `low_rank`: linear and convolutional layers factorized by singular value decomposition
+* `distillation`: losses of a student that learns from a teacher's logits, features and relations
+* `low_rank`: linear and convolutional layers as products of smaller ones, at ranks chosen for an energy or a budget
 * `pruning`: channels cut out of any traceable network, or masked; single weights set to zero; a package
 * `quantization`: weights as 8-bit codes or 16-bit floats
+* `taps`: what layers take and give while a model runs
 """

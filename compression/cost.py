@@ -20,7 +20,7 @@ def multiply_accumulates(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     normalization, activations and pooling count nothing.
 
     Args:
-        model: Takes one float32 batch.
+        model: Takes one batch of floating-point numbers, of whatever precision.
         input_shape: Of one input, without the batch: (channels, height, width) for images.
 
     Raises:
@@ -28,7 +28,7 @@ def multiply_accumulates(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     """
     if any(size < 1 for size in input_shape):
         raise ValueError(f"input_shape is {input_shape}; every size must be at least 1")
-    shadow = copy.deepcopy(model).to("meta").eval()
+    shadow = copy.deepcopy(model).to("meta", torch.float32).eval()
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             shadow(torch.empty(1, *input_shape, device="meta"))

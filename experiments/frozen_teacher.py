@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from compression.distillation import distillation_loss
+from compression.distillation.logits import distillation_loss
 from experiments.augmentation import apply_view
 from experiments.recipe import Budget
 from experiments.training import EVALUATION_BATCH, Batch, Images, Objective, autocast, view_transforms
@@ -41,7 +41,7 @@ class FrozenTeacher:
 
 
 def distillation(teacher: FrozenTeacher, temperature: float, alpha: float) -> Objective:
-    """The objective of distillation; see `compression.distillation`."""
+    """The objective of distillation; see `compression.distillation.logits`."""
 
     def objective(logits: Tensor, batch: Batch) -> Tensor:
         answer = teacher.logits(batch)

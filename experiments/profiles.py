@@ -21,7 +21,7 @@ class ProfileError(ValueError):
 
 @dataclass(frozen=True)
 class Distillation:
-    """Temperature, and the weight of the teacher's part in the loss; see `compression.distillation`."""
+    """Temperature, and the weight of the teacher's part in the loss; see `compression.distillation.logits`."""
 
     temperature: float
     alpha: float

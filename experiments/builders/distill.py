@@ -15,7 +15,7 @@ from experiments.training import fit
 
 
 def build(context: Context) -> Built:
-    """Needs the settings `temperature` and `alpha`; see `compression.distillation`."""
+    """Needs the settings `temperature` and `alpha`; see `compression.distillation.logits`."""
     options = settings(context)
     training, validation = splits(context)
     teacher = FrozenTeacher(parent_model(context, "teacher"), training, budget(context), context.seed)

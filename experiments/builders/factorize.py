@@ -1,6 +1,6 @@
 """Low-rank factorization of the parent `original` to a budget of parameters, then fine-tuning."""
 
-from compression.low_rank import factorize_to_budget
+from compression.low_rank.uniform import factorize_to_budget
 from experiments.builders.context import Built, Context, budget, parent_model, splits, trained
 from experiments.training import cross_entropy, fit
 

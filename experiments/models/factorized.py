@@ -1,8 +1,8 @@
-"""A model of another family with its layers factorized to a budget of parameters; see `compression.low_rank`."""
+"""A model of another family, factorized to a budget of parameters; see `compression.low_rank.uniform`."""
 
 from torch import nn
 
-from compression.low_rank import factorize_to_budget
+from compression.low_rank.uniform import factorize_to_budget
 from experiments.models import question4
 
 

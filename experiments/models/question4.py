@@ -9,7 +9,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-from compression.architecture import depthwise_separable, grouped, replace_convolutions, width_for_budget
+from compression.architecture.grouping import grouped
+from compression.architecture.replacement import replace_convolutions
+from compression.architecture.separable import depthwise_separable
+from compression.architecture.width import width_for_budget
 from compression.cost import parameter_count
 
 Kind = Literal["ordinary", "depthwise", "group"]

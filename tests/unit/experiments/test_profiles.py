@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from compression.distillation import distillation_loss
+from compression.distillation.logits import distillation_loss
 from experiments import profiles
 from experiments.datasets.fractal import FractalSpec
 from experiments.datasets.preparation import FolderSpec

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from compression.low_rank import factorize_to_budget
+from compression.low_rank.uniform import factorize_to_budget
 from experiments.builders.context import parent_model
 from experiments.recipe import Architecture, Recipe
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from compression.cost import parameter_count
-from compression.low_rank import factorize_to_budget
+from compression.low_rank.uniform import factorize_to_budget
 from experiments.models import factorized, question4
 
 

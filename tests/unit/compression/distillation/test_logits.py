@@ -5,8 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from torch.nn import functional as F
+from torchdistill.losses.mid_level import KDLoss
 
-from compression.distillation import distillation_loss
+from compression.distillation.logits import (
+    decoupled_divergence,
+    distillation_loss,
+    soft_target_cross_entropy,
+    softened_divergence,
+)
 
 logits_pairs = st.tuples(st.integers(1, 5), st.integers(2, 6)).flatmap(
     lambda shape: st.tuples(
@@ -169,3 +175,122 @@ def test_shapes_that_do_not_agree_are_an_error(student, teacher, labels, message
 def test_a_number_out_of_its_bounds_is_an_error(options, message):
     with pytest.raises(ValueError, match=message):
         distillation_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), **options)
+
+
+def as_of(logits):
+    """The outputs of a model's layers as torchdistill takes them."""
+    return {"logits": {"output": logits}}
+
+
+@given(logits_pairs, temperatures, st.floats(0, 0.99))
+@properties
+def test_the_blend_is_torchdistills(arrays, temperature, alpha):
+    student, teacher, labels = (torch.tensor(array) for array in arrays)
+    # Its alpha is the labels' share, and without one it leaves T^2 out.
+    peer = KDLoss("logits", "output", "logits", "output", temperature, alpha=1 - alpha, beta=alpha)
+    loss = distillation_loss(student, teacher, labels, temperature=temperature, alpha=alpha)
+    expected = peer(as_of(student), as_of(teacher), labels)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-9, abs=1e-11)
+
+
+@given(logits_pairs, temperatures)
+@properties
+def test_the_divergence_alone_is_the_blends_with_all_of_the_share(arrays, temperature):
+    student, teacher, _ = (torch.tensor(array) for array in arrays)
+    loss = softened_divergence(student, teacher, temperature)
+    assert loss.item() == pytest.approx(expected_loss(*arrays, temperature, 1.0), rel=1e-9, abs=1e-11)
+    peer = KDLoss("logits", "output", "logits", "output", temperature, alpha=0)
+    assert loss.item() == pytest.approx(temperature**2 * peer(as_of(student), as_of(teacher)).item(), abs=1e-9)
+
+
+@given(logits_pairs, temperatures)
+@properties
+def test_soft_targets_give_the_divergences_gradient_and_the_teachers_entropy_more(arrays, temperature):
+    student, teacher, _ = (torch.tensor(array) for array in arrays)
+    student.requires_grad_()
+    entropy_loss = soft_target_cross_entropy(student, teacher, temperature)
+    divergence = softened_divergence(student, teacher, temperature)
+    log_p = log_softmax(arrays[1] / temperature)
+    entropy = -(np.exp(log_p) * log_p).sum(axis=1).mean()
+    assert (entropy_loss - divergence).item() == pytest.approx(temperature**2 * entropy, rel=1e-9, abs=1e-9)
+    gradients = [torch.autograd.grad(loss, student)[0] for loss in (entropy_loss, divergence)]
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-11)
+
+
+def expected_parts(student, teacher, labels, temperature):
+    """The divergences of label against others, and among the others, and the teacher's probability of the label."""
+    parts = []
+    for s, t, label in zip(student / temperature, teacher / temperature, labels, strict=True):
+        q, p = np.exp(log_softmax(s[None])[0]), np.exp(log_softmax(t[None])[0])
+        rest = np.arange(len(s)) != label
+        pairs = [(p[label], q[label]), (p[rest].sum(), q[rest].sum())]
+        target = sum(a * np.log(a / b) for a, b in pairs)
+        p_rest, q_rest = p[rest] / p[rest].sum(), q[rest] / q[rest].sum()
+        parts.append((target, (p_rest * np.log(p_rest / q_rest)).sum(), p[label]))
+    return np.array(parts).T
+
+
+@given(logits_pairs, temperatures, st.floats(0, 2), st.floats(0, 10))
+@properties
+def test_the_decoupled_divergence_is_that_derived_by_hand(arrays, temperature, a, b):
+    target, non_target, _ = expected_parts(*arrays, temperature)
+    options = {"temperature": temperature, "target_weight": a, "non_target_weight": b}
+    loss = decoupled_divergence(*(torch.tensor(array) for array in arrays), **options)
+    expected = temperature**2 * (a * target + b * non_target).mean()
+    assert loss.item() == pytest.approx(expected, rel=1e-7, abs=1e-8)
+
+
+@given(logits_pairs, temperatures)
+@properties
+def test_the_divergence_is_the_sum_of_its_parts_the_second_muted_by_the_teachers_sureness(arrays, temperature):
+    target, non_target, p = expected_parts(*arrays, temperature)
+    loss = softened_divergence(torch.tensor(arrays[0]), torch.tensor(arrays[1]), temperature)
+    expected = temperature**2 * (target + (1 - p) * non_target).mean()
+    assert loss.item() == pytest.approx(expected, rel=1e-7, abs=1e-8)
+
+
+def test_the_decoupled_divergence_bears_a_teacher_that_is_quite_sure():
+    teacher = torch.tensor([[100.0, 0.0, -1.0]], requires_grad=True)
+    student = torch.tensor([[1.0, 2.0, 3.0]], requires_grad=True)
+    decoupled_divergence(student, teacher, torch.tensor([0]), temperature=1.0).backward()
+    assert torch.isfinite(student.grad).all()
+    assert teacher.grad is None
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda s, t: distillation_loss(s, t, torch.tensor([0, 2, 1])),
+        lambda s, t: softened_divergence(s, t, 3.0),
+        lambda s, t: soft_target_cross_entropy(s, t, 3.0),
+        lambda s, t: decoupled_divergence(s, t, torch.tensor([0, 2, 1])),
+    ],
+)
+def test_gradients_are_those_of_finite_differences_and_averaged_over_the_batch_alone(loss):
+    student, teacher = (torch.randn(3, 4, dtype=torch.float64, generator=torch.manual_seed(k)) for k in range(2))
+    assert torch.autograd.gradcheck(lambda s: loss(s, teacher), student.requires_grad_())
+    # A class that nobody gives a chance adds nothing, as it would not if losses were divided by classes, too.
+    wider = [torch.cat([logits, torch.full((3, 1), -1e4, dtype=torch.float64)], dim=1) for logits in (student, teacher)]
+    assert loss(*wider).item() == pytest.approx(loss(student, teacher).item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("loss", [softened_divergence, soft_target_cross_entropy])
+def test_the_plain_losses_check_shapes_and_temperature(loss):
+    with pytest.raises(ValueError, match=r"teacher logits have shape \(2, 4\)"):
+        loss(torch.zeros(2, 3), torch.zeros(2, 4), 1.0)
+    with pytest.raises(ValueError, match="temperature is 0"):
+        loss(torch.zeros(2, 3), torch.zeros(2, 3), 0)
+
+
+@pytest.mark.parametrize(
+    ("classes", "options", "message"),
+    [
+        (1, {}, "logits of 1 class; 2 or more"),
+        (3, {"target_weight": -1}, "target_weight is -1; it must be finite and at least 0"),
+        (3, {"non_target_weight": float("nan")}, "non_target_weight is nan"),
+        (3, {"temperature": 0}, "temperature is 0"),
+    ],
+)
+def test_what_cannot_be_decoupled_is_an_error(classes, options, message):
+    with pytest.raises(ValueError, match=message):
+        decoupled_divergence(torch.zeros(2, classes), torch.zeros(2, classes), torch.tensor([0, 0]), **options)

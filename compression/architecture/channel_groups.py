@@ -1,0 +1,163 @@
+"""Which channels of a convolution belong together, for a group convolution that loses little.
+
+Example:
+    groups = best_groups(conv, 4)
+    fitted = fit_grouped(conv, groups)
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from compression.architecture.grouping import check_groups
+from compression.architecture.patch_moments import PatchMoments
+from compression.architecture.replacement import finite_weight
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+_OTHER_STARTS = 8
+
+
+@dataclass(frozen=True)
+class ChannelGroups:
+    """Channels of each group, as indices: every input and every output channel is in one group.
+
+    Attributes:
+        inputs: As many in each group.
+        outputs: As many in each group.
+    """
+
+    inputs: tuple[tuple[int, ...], ...]
+    outputs: tuple[tuple[int, ...], ...]
+
+
+def contiguous_groups(conv: nn.Conv2d, groups: int) -> ChannelGroups:
+    """The groups of an ordinary group convolution: neighbouring channels together.
+
+    Raises:
+        ValueError: If `conv` is grouped, or `groups` doesn't divide both its channel counts.
+    """
+    check_groups(conv, groups)
+    inputs, outputs = (np.arange(count) * groups // count for count in (conv.in_channels, conv.out_channels))
+    return _groups(inputs, outputs, groups)
+
+
+def best_groups(conv: nn.Conv2d, groups: int, moments: PatchMoments | None = None) -> ChannelGroups:
+    """Groups that keep much of a convolution's energy within them.
+
+    To find the best is a hard problem (balanced biclustering). Given the inputs' groups, the outputs' best
+    ones are an assignment problem, solved exactly, and the other way round; so they alternate until nothing
+    improves, from neighbouring channels, from inputs that feed the same outputs and from some others, and the
+    best end is taken. A kernel that is block-diagonal under some order of its channels, and full inside of its
+    blocks, is found as such.
+
+    Args:
+        conv: Ungrouped; stays as it is.
+        groups: Divides both channel counts.
+        moments: Of what `conv` sees: an input channel then counts by what it adds to the outputs, and the
+            outputs' groups are the best for `fit_grouped` with these moments.
+
+    Raises:
+        ValueError: If `conv` is grouped, `groups` doesn't divide both its channel counts, the moments are not
+            of this kernel, or a weight is not finite.
+    """
+    check_groups(conv, groups)
+    if moments is not None:
+        moments.check(conv)
+    kernel = finite_weight(conv).flatten(2)
+    energy = _energy(kernel, None if moments is None else moments.error_matrix(conv))
+    ends = [_alternated(energy, start, groups) for start in _starts(energy, groups)]
+    if moments is None:
+        inputs, outputs = max(ends, key=lambda end: _kept(energy, *end))
+    else:
+        gains = [_output_gains(kernel, moments.error_matrix(conv), inputs, groups) for inputs, _ in ends]
+        found = [(inputs, _assigned(gain, groups), gain) for (inputs, _), gain in zip(ends, gains, strict=True)]
+        inputs, outputs, _ = max(found, key=lambda end: end[2][np.arange(len(end[1])), end[1]].sum())
+    return _groups(inputs, outputs, groups)
+
+
+def _energy(kernel: Tensor, matrix: Tensor | None) -> Floats:
+    """(outputs, inputs): what an input adds to the square of an output, if all inputs were uncorrelated."""
+    if matrix is None:
+        return _array(kernel.square().sum(dim=2))
+    _, inputs, area = kernel.shape
+    blocks = torch.stack([matrix.view(inputs, area, inputs, area)[i, :, i] for i in range(inputs)])
+    return _array(torch.einsum("oik,ikl,oil->oi", kernel, blocks, kernel).clamp(min=0))
+
+
+def _output_gains(kernel: Tensor, matrix: Tensor, inputs: Indices, groups: int) -> Floats:
+    """(outputs, groups): how much of an output's square a regression on a group's patches explains."""
+    area = kernel.shape[2]
+    products = kernel.flatten(1) @ matrix
+    gains = []
+    for group in range(groups):
+        seen = patch_indices(np.flatnonzero(inputs == group).tolist(), area)
+        inverse = torch.linalg.pinv(matrix[seen][:, seen], rtol=1e-12, hermitian=True)
+        gains.append(((products[:, seen] @ inverse) * products[:, seen]).sum(dim=1))
+    return _array(torch.stack(gains, dim=1))
+
+
+def patch_indices(channels: Sequence[int], area: int) -> Tensor:
+    """Where channels lie in a flattened patch of (channels, area)."""
+    return (torch.tensor(channels)[:, None] * area + torch.arange(area)).flatten()
+
+
+def _starts(energy: Floats, groups: int) -> Iterator[Indices]:
+    """Groups of the inputs to start from: (inputs,) indices of groups."""
+    inputs = energy.shape[1]
+    yield np.arange(inputs) * groups // inputs
+    columns = energy / np.maximum(np.linalg.norm(energy, axis=0), np.finfo(np.float64).tiny)
+    likeness = columns.T @ columns
+    found = np.full(inputs, -1)
+    for group in range(groups):
+        free = np.flatnonzero(found < 0)
+        first = free[np.argmax(energy[:, free].sum(axis=0))]
+        nearest = free[np.argsort(-likeness[first, free], kind="stable")]
+        found[first] = group
+        found[nearest[nearest != first][: inputs // groups - 1]] = group
+    yield found
+    # Alternation ends in the nearest of many optima; which starts are tried depends on the shape alone.
+    random = np.random.default_rng(0)
+    for _ in range(_OTHER_STARTS):
+        yield random.permutation(np.arange(inputs) * groups // inputs)
+
+
+def _alternated(energy: Floats, inputs: Indices, groups: int) -> tuple[Indices, Indices]:
+    outputs = _assigned(_sums(energy, inputs, groups), groups)
+    while True:
+        better_inputs = _assigned(_sums(energy.T, outputs, groups), groups)
+        better_outputs = _assigned(_sums(energy, better_inputs, groups), groups)
+        if _kept(energy, better_inputs, better_outputs) <= _kept(energy, inputs, outputs) * (1 + 1e-12):
+            return inputs, outputs
+        inputs, outputs = better_inputs, better_outputs
+
+
+def _sums(energy: Floats, columns: Indices, groups: int) -> Floats:
+    """(rows, groups): the energy of each row in each group of columns."""
+    return np.stack([energy[:, columns == group].sum(axis=1) for group in range(groups)], axis=1)
+
+
+def _assigned(gains: Floats, groups: int) -> Indices:
+    """The group of each row, as many rows in each, with the largest sum of gains."""
+    places = len(gains) // groups
+    _, chosen = linear_sum_assignment(np.repeat(gains, places, axis=1), maximize=True)
+    return np.asarray(chosen, dtype=np.int64) // places
+
+
+def _kept(energy: Floats, inputs: Indices, outputs: Indices) -> float:
+    return float(energy[outputs[:, None] == inputs[None, :]].sum())
+
+
+def _groups(inputs: Indices, outputs: Indices, groups: int) -> ChannelGroups:
+    sides = (tuple(tuple(np.flatnonzero(side == g).tolist()) for g in range(groups)) for side in (inputs, outputs))
+    return ChannelGroups(*sides)
+
+
+def _array(values: Tensor) -> Floats:
+    return values.cpu().numpy()

@@ -1,0 +1,184 @@
+"""Layers of a model replaced in a copy of it, and which of them may be.
+
+Every convolution followed by a dropout:
+
+    wet = replace_convolutions(model, lambda name, conv: nn.Sequential(conv, nn.Dropout2d(0.1)))
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Collection
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+LayerT = TypeVar("LayerT", nn.Linear, nn.Conv2d)
+Rewrite = Callable[[str, nn.Module], nn.Module | None]
+
+
+def convolution_like(
+    conv: nn.Conv2d,
+    in_channels: int,
+    out_channels: int,
+    *,
+    groups: int = 1,
+    bias: bool | None = None,
+    device: torch.device | str | None = None,
+) -> nn.Conv2d:
+    """A freshly initialised convolution with the kernel size, stride, padding and dilation of another.
+
+    Args:
+        conv: Gives also the dtype and training flag.
+        in_channels: A multiple of `groups`.
+        out_channels: A multiple of `groups`.
+        groups: Groups of channels that don't see each other.
+        bias: Whether it has a bias; as `conv` by default.
+        device: Where it lies; as `conv` by default.
+    """
+    like = nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size=(conv.kernel_size[0], conv.kernel_size[1]),
+        stride=(conv.stride[0], conv.stride[1]),
+        padding=conv.padding if isinstance(conv.padding, str) else (conv.padding[0], conv.padding[1]),
+        dilation=(conv.dilation[0], conv.dilation[1]),
+        groups=groups,
+        bias=conv.bias is not None if bias is None else bias,
+        padding_mode=conv.padding_mode,
+        device=conv.weight.device if device is None else device,
+        dtype=conv.weight.dtype,
+    )
+    return like.train(conv.training)
+
+
+def replace_convolutions(model: nn.Module, rewrite: Callable[[str, nn.Conv2d], nn.Module | None]) -> nn.Module:
+    """A copy of the model with convolutions replaced.
+
+    Args:
+        model: Stays as it is.
+        rewrite: Called with the name, as in `get_submodule`, and the copy of each Conv2d; returns what
+            takes its place, or None to keep it.
+    """
+    return replace_layers(model, lambda name, layer: rewrite(name, layer) if isinstance(layer, nn.Conv2d) else None)
+
+
+def replace_layers(model: nn.Module, rewrite: Rewrite) -> nn.Module:
+    """A copy of the model with any of its modules replaced.
+
+    A module that occurs in several places is rewritten once, and its replacement shared in the same way.
+
+    Args:
+        model: Stays as it is.
+        rewrite: Called with the name, as in `get_submodule`, and the copy of each module, parents before
+            children; returns what takes its place, or None to keep it and go on to its children.
+    """
+    return _replaced(copy.deepcopy(model), "", rewrite, {})
+
+
+def _replaced(module: nn.Module, name: str, rewrite: Rewrite, done: dict[nn.Module, nn.Module]) -> nn.Module:
+    if module in done:
+        return done[module]
+    replacement = rewrite(name, module)
+    done[module] = module if replacement is None else replacement
+    if replacement is None:
+        # Not `named_children`, which leaves out a child's second name.
+        for child_name, child in list(module._modules.items()):
+            if child is not None:
+                path = f"{name}.{child_name}" if name else child_name
+                setattr(module, child_name, _replaced(child, path, rewrite, done))
+    return done[module]
+
+
+def replaceable_layers(
+    model: nn.Module, kinds: Collection[type[nn.Module]], skip: Collection[str] = ()
+) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """Sorts a model's weighted layers into those that can be replaced one for one, and those that can't.
+
+    Args:
+        model: Looked through, and left as it is.
+        kinds: Exact types. A subclass does not count: its owner may use its weight directly.
+        skip: Names, as in `get_submodule`, of layers to leave out, or of modules that hold such.
+
+    Returns:
+        The layers by name, and for each other layer that has a weight of two dimensions or more, its name
+        and why it stays.
+
+    Raises:
+        ValueError: If `skip` names no module.
+    """
+    named = dict(model.named_modules())
+    for name in skip:
+        if name not in named:
+            raise ValueError(f"skip names {name!r}, which the model doesn't hold")
+    owners = Counter(parameter for module in named.values() for parameter in module.parameters(recurse=False))
+    direct = {id(child) for module in named.values() for child in _used_directly(module)}
+    layers: dict[str, nn.Module] = {}
+    left: dict[str, str] = {}
+    for name, module in named.items():
+        weight = getattr(module, "weight", None)
+        if not isinstance(weight, torch.Tensor) or weight.dim() < 2:
+            continue
+        if any(not other or name == other or name.startswith(f"{other}.") for other in skip):
+            left[name] = "is to be skipped"
+        elif type(module) not in kinds:
+            left[name] = f"is a {type(module).__name__}, not a {' or '.join(kind.__name__ for kind in kinds)}"
+        elif id(module) in direct:
+            left[name] = "belongs to a TransformerEncoderLayer, which reads its weight"
+        elif owners[weight] != 1:
+            left[name] = "shares its weight with another layer" if owners[weight] else "computes its weight"
+        elif module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+            left[name] = "has hooks, which would be lost"
+        else:
+            layers[name] = module
+    return layers, left
+
+
+def _used_directly(module: nn.Module) -> list[nn.Module]:
+    return [module.linear1, module.linear2] if isinstance(module, nn.TransformerEncoderLayer) else []
+
+
+def finite_weight(layer: nn.Linear | nn.Conv2d) -> torch.Tensor:
+    """The weight in float64, without gradients.
+
+    Raises:
+        ValueError: If it holds values that are not finite.
+    """
+    weight = layer.weight.detach().double()
+    if not bool(torch.isfinite(weight).all()):
+        raise ValueError(f"the weight of {layer} holds values that are not finite")
+    return weight
+
+
+def filled(
+    layer: LayerT, dense: nn.Linear | nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> LayerT:
+    """A layer built on the meta device, so that no random number is drawn, with weights set at once.
+
+    Args:
+        layer: Gets new parameters, and is returned.
+        dense: What it stands for: gives the dtype, and says which parameters are trained.
+        weight: Of the layer's shape, on the device where it shall lie.
+        bias: Of the layer's shape, or None to leave it.
+    """
+    layer.weight = nn.Parameter(weight.to(dense.weight.dtype).contiguous(), dense.weight.requires_grad)
+    if bias is not None:
+        trained = dense.bias is None or dense.bias.requires_grad
+        layer.bias = nn.Parameter(bias.detach().to(dense.weight.dtype, copy=True), trained)
+    return layer
+
+
+def kernel_area(conv: nn.Conv2d) -> int:
+    """Positions of the kernel."""
+    height, width = conv.kernel_size
+    return height * width
+
+
+def check_ungrouped(conv: nn.Conv2d) -> None:
+    """Refuses a grouped convolution.
+
+    Raises:
+        ValueError: If `conv` has more than one group.
+    """
+    if conv.groups != 1:
+        raise ValueError(f"{conv} has {conv.groups} groups; an ordinary convolution, with 1, is needed")

@@ -1,0 +1,108 @@
+"""Convolutions as a 1x1, a depthwise vertical, a depthwise horizontal and a 1x1 one, by CP decomposition.
+
+Example:
+    model.conv2 = factorize_cp(model.conv2, rank=64)
+"""
+
+import torch
+from torch import Tensor, nn
+
+from compression.low_rank.factorization import Factorization, check_factorization
+from compression.low_rank.factors import convolution_part, group_factors, in_sequence, pointwise_part
+
+_LETTERS = "oihw"
+
+
+def factorize_cp(conv: nn.Conv2d, rank: int, sweeps: int = 50) -> nn.Sequential:
+    """A canonical polyadic approximation of a convolution (Lebedev et al., 2015), by alternating least squares.
+
+    No best one need exist, and none is found for sure. This one starts from the `rank` largest singular
+    components of the kernel's slices, one slice a kernel position: at full rank they are the kernel, and each
+    sweep solves for one factor after the other exactly, so that no sweep enlarges the error.
+
+    Args:
+        conv: Maps I channels to O by an h x w kernel, not 1x1; stays as it is.
+        rank: Channels in between for each group, from 1 to min(O, I) h w of a group.
+        sweeps: Through all four factors, from 0; ends sooner where the error falls no more.
+
+    Returns:
+        A 1x1 convolution from I to the rank; a depthwise h x 1 and a depthwise 1 x w one with the stride,
+        padding and dilation of `conv`; a 1x1 to O with its bias. The others have none.
+
+    Raises:
+        ValueError: If `conv` is 1x1, a number is out of its bounds, or a weight is not finite.
+    """
+    check_factorization(conv, Factorization("cp", (rank,)))
+    if sweeps < 0:
+        raise ValueError(f"sweeps is {sweeps}; it must be at least 0")
+    inner, vertical, horizontal, outer = group_factors(conv, lambda kernel: _layer_weights(kernel, rank, sweeps))
+    depth = rank * conv.groups
+    layers = (
+        pointwise_part(conv, inner),
+        convolution_part(conv, vertical[:, None, :, None], (True, False), depth),
+        convolution_part(conv, horizontal[:, None, None, :], (False, True), depth),
+        pointwise_part(conv, outer, conv.bias),
+    )
+    return in_sequence(conv, layers)
+
+
+def _layer_weights(kernel: Tensor, rank: int, sweeps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    outer, inner, vertical, horizontal = _balanced(_alternated(kernel, _largest_components(kernel, rank), sweeps))
+    return inner.T, vertical.T, horizontal.T, outer
+
+
+def _largest_components(kernel: Tensor, rank: int) -> list[Tensor]:
+    """Factors (outputs, inputs, height or width; each by rank) of the largest components of the slices."""
+    outputs, inputs, height, width = kernel.shape
+    left, values, right = torch.linalg.svd(kernel.permute(2, 3, 0, 1).reshape(-1, outputs, inputs), full_matrices=False)
+    chosen = values.flatten().argsort(descending=True, stable=True)[:rank]
+    position, component = chosen // values.shape[1], chosen % values.shape[1]
+    rows, columns = (torch.eye(size, dtype=kernel.dtype, device=kernel.device) for size in (height, width))
+    return [
+        left[position, :, component].T * values[position, component],
+        right[position, component].T,
+        rows[:, position // width],
+        columns[:, position % width],
+    ]
+
+
+def _alternated(kernel: Tensor, factors: list[Tensor], sweeps: int) -> list[Tensor]:
+    best, error = factors, _error(kernel, factors)
+    for _ in range(sweeps):
+        swept = list(best)
+        for mode in range(4):
+            swept[mode] = _best_factor(kernel, swept, mode)
+        # Rounding could make a sweep worse where the equations are nearly singular.
+        now = _error(kernel, swept)
+        if not now < error * (1 - 1e-7):
+            break
+        best, error = swept, now
+    return best
+
+
+def _best_factor(kernel: Tensor, factors: list[Tensor], mode: int) -> Tensor:
+    """The factor of a mode that is best given the others."""
+    others = [other for other in range(4) if other != mode]
+    operands = ",".join(f"{_LETTERS[other]}r" for other in others)
+    given = [factors[other] for other in others]
+    wanted: Tensor = torch.einsum(f"{_LETTERS},{operands}->{_LETTERS[mode]}r", kernel, *given)
+    gram = torch.stack([factor.T @ factor for factor in given]).prod(dim=0)
+    # Components may be alike, so that the equations have many solutions: the shortest is taken.
+    inverse: Tensor = torch.linalg.pinv(gram, rtol=1e-12, hermitian=True)
+    return wanted @ inverse
+
+
+def _error(kernel: Tensor, factors: list[Tensor]) -> float:
+    outer, inner, vertical, horizontal = factors
+    others: Tensor = torch.einsum("ir,hr,wr->ihwr", inner, vertical, horizontal)
+    return float((outer @ others.flatten(0, 2).T - kernel.flatten(1)).norm())
+
+
+def _balanced(factors: list[Tensor]) -> list[Tensor]:
+    """The same product, each component as long in all of its factors."""
+    lengths = torch.stack([factor.norm(dim=0) for factor in factors])
+    common = lengths.prod(dim=0) ** 0.25
+    return [
+        factor * torch.where(length > 0, common / torch.where(length > 0, length, 1), 0)
+        for factor, length in zip(factors, lengths, strict=True)
+    ]
