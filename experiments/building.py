@@ -67,8 +67,12 @@ def build_missing(suite: Suite, wanted: Wanted, jobs: int, console: Console) -> 
         return
     jobs = min(jobs, len(missing))
     console.print(f"{len(missing)} of {len(plan.runs)} runs to make, {jobs} at a time")
-    with display(plan, missing, console) as shown:
-        problems = _Builders(suite, wanted, plan, missing, shown).work(jobs)
+    try:
+        with display(plan, missing, console) as shown:
+            problems = _Builders(suite, wanted, plan, missing, shown).work(jobs)
+    except KeyboardInterrupt:
+        console.print("interrupted: what was made is kept, and the next session goes on from there")
+        raise
     if problems and open_runs.waiting():
         raise WorkersError("\n".join(problems))
     for problem in problems:
@@ -116,9 +120,12 @@ class _Builders:
         self._shown.tick()
 
     def _show(self, event: Event) -> None:
+        """Leaves out what a worker tells late: its run was seen in the store."""
+        key = event.get("key")
+        if key is not None and key not in self._unseen:
+            return
         if event["event"] in ("done", "failed"):
             self._unseen.discard(event["key"])
-            self._killed.pop(None, None)
         self._shown.show(event)
 
     def _look_at_other_sessions(self) -> None:
@@ -141,6 +148,8 @@ class _Builders:
         if not worker.was_killed:
             return [problem]
         key = worker.making
+        if worker.has_ended_a_run:
+            self._killed.pop(None, None)
         self._killed[key] += 1
         if self._killed[key] >= MOST_ATTEMPTS:
             if key is None:
@@ -181,6 +190,7 @@ class _Worker:
         except OSError as error:
             raise WorkersError(f"a worker cannot be started ({error.strerror}); fewer --jobs need less") from error
         self.making: str | None = None
+        self.has_ended_a_run = False
         self._events = events
         self._error = ""
         self._errors: deque[str] = deque(maxlen=_LAST_LINES)
@@ -198,6 +208,7 @@ class _Worker:
                 continue
             if kind in ("start", "done", "failed"):
                 self.making = event["key"] if kind == "start" else None
+                self.has_ended_a_run = self.has_ended_a_run or kind != "start"
             if kind == "error":
                 self._error = event["message"]
             else:

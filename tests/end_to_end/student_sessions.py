@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,8 +100,10 @@ class StudentProject:
         worker.write_text(WORKER.format(python=sys.executable, starts=str(folder / "starts")))
         worker.chmod(0o755)
 
-    def start(self, store: Path, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        """Starts a session in a process group of its own, as a shell does."""
+    def start(
+        self, store: Path, *arguments: str, prepare: Callable[[], None] | None = None, **environment: str
+    ) -> "subprocess.Popen[str]":
+        """Starts a session in a process group of its own, as a shell does; `prepare` is called in its process first."""
         options = ["-m", "reproduce", "--profile", "tiny", f"--seeds={SEEDS}", f"--store-dir={store}"]
         plugins = ["-p", "many_kills", "-p", "no:cacheprovider"]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
@@ -113,11 +116,12 @@ class StudentProject:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=prepare,
         )
 
-    def run(self, store: Path, *arguments: str, **environment: str) -> Ended:
+    def run(self, store: Path, *arguments: str, prepare: Callable[[], None] | None = None, **environment: str) -> Ended:
         """A whole session."""
-        return ended(self.start(store, *arguments, **environment))
+        return ended(self.start(store, *arguments, prepare=prepare, **environment))
 
     def starts(self) -> list[str]:
         """The keys of all runs that any worker has begun, in order."""

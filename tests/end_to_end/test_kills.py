@@ -86,7 +86,7 @@ store = pathlib.Path(sys.argv[1])
 wanted = json.loads(sys.argv[2])
 suite = Suite(SuiteOptions("tiny", store))
 plan = suite.plan(wanted)
-suite.plan = lambda wanted: plan
+suite.plan, suite.store = lambda wanted: plan, suite.store
 worker.Suite = lambda options: suite
 worker.make_deterministic()
 
@@ -111,9 +111,9 @@ def forget():
 
 KILLING = """
 kills, chance = [], random.Random(11)
-while len(kills) < 24:
+while len(kills) < 20:
     workers = [start(), start()]
-    time.sleep(chance.uniform(0, 0.3))
+    time.sleep(chance.uniform(0, 0.25))
     number = chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
     chosen = workers if chance.random() < 0.3 else workers[:1]
     for pid in chosen:
@@ -146,7 +146,7 @@ def test_workers_that_are_killed_at_any_moment_cost_no_byte(undisturbed, tmp_pat
     told = forked(LONGER + FORKING + KILLING, tmp_path, json.dumps({"student-scratch": list(range(SEEDS))}))
     ends = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGINT: 70}
     as_signalled = [how == ends[number] for number, how in told["kills"]]
-    assert sum(as_signalled) >= 12, "others had ended, or had not begun, before they were signalled"
+    assert sum(as_signalled) >= 10, "others had ended, or had not begun, before they were signalled"
     assert told["last"] == [0, 0]
     assert made(tmp_path) == undisturbed
     assert list((tmp_path / "failed").iterdir()) == []

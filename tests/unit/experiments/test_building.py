@@ -227,7 +227,7 @@ def test_a_worker_that_is_told_to_end_is_replaced(suite, worker):
     assert lines(console)[1:] == ["warning: a worker was ended by SIGTERM; another one takes its place"]
 
 
-def test_kills_are_counted_anew_when_a_run_is_finished(suite, worker):
+def test_kills_between_runs_are_counted_anew_after_a_run(suite, worker):
     key = plan_keys(suite)["student-scratch (seed 0)"]
     worker(f"""
 kills = len(list(folder.glob("kill-*")))
@@ -298,7 +298,7 @@ while not (folder / "shown").exists():
 
 
 def test_what_another_session_made_in_the_last_moment_is_shown(suite, worker):
-    failed, made = plan_keys(suite).values()
+    failed, _ = plan_keys(suite).values()
     worker("""
 while not (folder / "whole").exists():
     time.sleep(0.02)
@@ -342,6 +342,28 @@ tell("done", key="{mine}")
     ]
 
 
+def test_what_a_worker_tells_late_is_not_shown_again(suite, worker, monkeypatch):
+    monkeypatch.setattr(building, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    key = plan_keys(suite)["student-scratch (seed 0)"]
+    fill(suite, {"student-scratch": (0,)})
+    made = suite.store.load(key).folder
+    made.rename(made.with_name("elsewhere"))
+    worker(f"""
+tell("start", key="{key}")
+(folder / "runs" / "elsewhere").rename(folder / "runs" / "{key}")
+tell("warning", message="look")
+time.sleep(0.5)
+tell("progress", key="{key}", share=1.0, images=10, accuracy=50.0)
+tell("done", key="{key}")
+""")
+    build_missing(suite, WANTED, 1, Console(file=io.StringIO(), force_terminal=True, width=120))
+    made.rename(made.with_name("elsewhere"))
+    console = plain()
+    build_missing(suite, WANTED, 1, console)
+    told = [line.partition(";")[0] for line in lines(console)[1:]]
+    assert sorted(told) == ["[1/2] done student-scratch (seed 0)", "warning: look"]
+
+
 def test_each_dead_worker_is_told_of(suite, worker):
     worker("sys.exit(2 if first('dead') else 3)")
     with pytest.raises(WorkersError) as raised:
@@ -369,8 +391,10 @@ def interrupt_build(suite, worker, monkeypatch, before=""):
             pass
 
     monkeypatch.setattr(building, "display", lambda *_: nullcontext(Interrupting()))
+    console = plain()
     with pytest.raises(KeyboardInterrupt):
-        build_missing(suite, WANTED, 2, plain())
+        build_missing(suite, WANTED, 2, console)
+    assert lines(console)[1:] == ["interrupted: what was made is kept, and the next session goes on from there"]
     return [int(path.name.removeprefix("pid-")) for path in suite.store.root.glob("pid-*")]
 
 
