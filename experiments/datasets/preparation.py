@@ -47,9 +47,9 @@ def prepare(spec: FractalSpec | FolderSpec, cache: Path, progress: Progress | No
         DatasetError: The images cannot be used, or the cache cannot be written.
     """
     try:
-        return (
-            _prepare_fractal(spec, cache) if isinstance(spec, FractalSpec) else _prepare_folder(spec, cache, progress)
-        )
+        if isinstance(spec, FractalSpec):
+            return _prepare_fractal(spec, cache)
+        return _prepare_folder(spec, cache, progress)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DatasetError(f"{cache}: a data set cannot be written there ({reason})") from error
