@@ -15,7 +15,7 @@ from experiments.code_fingerprint import ROOT
 from experiments.store import HISTORY, MEASUREMENTS, WEIGHTS, Store
 
 SEEDS = 3
-EPOCHS = 6
+EPOCHS = 8
 
 PROJECT_FILES = ("conftest.py", "pyproject.toml", "tests/reproduce/test_claims.py")
 CLAIM = {

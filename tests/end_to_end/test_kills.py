@@ -34,7 +34,7 @@ def test_sessions_that_are_killed_are_finished_by_the_next_with_the_same_bytes(p
         """A session in which each happens at some moment of a training."""
         session = project.start(store, "--jobs=1")
         for act in acts:
-            wait_for_checkpoints(store, chance.randint(1, 4))
+            wait_for_checkpoints(store, chance.randint(1, 2))
             act(session)
         finished = ended(session)
         wait_until(lambda: not workers_of(store))
