@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from rich.console import Console
 
@@ -26,6 +27,9 @@ Wanted = Mapping[str, Sequence[int]]
 
 MOST_ATTEMPTS = 3
 """At a run whose workers are killed, such as by a system that is out of memory."""
+
+TOLD_TO_END = 128 + signal.SIGTERM
+"""Exit status of a worker that had a moment to leave nothing half done."""
 
 _LAST_LINES = 50
 """Of what a worker wrote before it ended."""
@@ -65,8 +69,12 @@ def build_missing(suite: Suite, wanted: Wanted, jobs: int, console: Console) -> 
     suite.store.check_writable()
     jobs = min(jobs, len(missing))
     console.print(f"{len(missing)} of {len(plan.runs)} runs to make, {jobs} at a time")
-    with display(plan, missing, console) as shown:
-        problems = _Builders(suite, wanted, plan, missing, shown).work(jobs)
+    try:
+        with display(plan, missing, console) as shown:
+            problems = _Builders(suite, wanted, plan, missing, shown).work(jobs)
+    except KeyboardInterrupt:
+        console.print("interrupted: what was made is kept, and the next session goes on from there")
+        raise
     if problems and open_runs.waiting():
         raise WorkersError("\n".join(problems))
     for problem in problems:
@@ -86,7 +94,7 @@ class _Builders:
 
     def work(self, jobs: int) -> list[str]:
         """Shows what workers tell until all have ended, which they do by themselves; returns why any ended early."""
-        problems: list[str] = []
+        problems: dict[str, None] = {}  # workers that meet the same full disk need not all say so
         try:
             for _ in range(jobs):
                 self._start()
@@ -95,23 +103,29 @@ class _Builders:
                 for worker in [worker for worker in self._workers if not worker.is_alive()]:
                     self._workers.remove(worker)
                     worker.stop()
-                    problems += self._after(worker)
+                    problems |= dict.fromkeys(self._after(worker))
+            self._show_what_others_made()
         finally:
             for worker in self._workers:
+                worker.tell_to_end()
+            for worker in self._workers:
                 worker.stop()
-        return problems
+        return list(problems)
 
     def _start(self) -> None:
         self._workers.append(_Worker(self._suite, self._wanted, self._events))
 
     def _listen(self) -> None:
-        try:
+        with suppress(queue.Empty):
             self._show(self._events.get(timeout=0.2))
-        except queue.Empty:
-            self._look_at_other_sessions()
-            self._shown.tick()
+        self._look_at_other_sessions()
+        self._shown.tick()
 
     def _show(self, event: Event) -> None:
+        """Leaves out what a worker tells late: its run was seen in the store."""
+        key = event.get("key")
+        if key is not None and key not in self._unseen:
+            return
         if event["event"] in ("done", "failed"):
             self._unseen.discard(event["key"])
         self._shown.show(event)
@@ -119,9 +133,15 @@ class _Builders:
     def _look_at_other_sessions(self) -> None:
         if time.monotonic() - self._looked < _SECONDS_BETWEEN_LOOKS:
             return
+        self._show_what_others_made()
+
+    def _show_what_others_made(self) -> None:
         self._looked = time.monotonic()
-        for key in [key for key in self._unseen if self._suite.store.holds(key)]:
-            self._show({"event": "done", "key": key})
+        for key in tuple(self._unseen):
+            if self._suite.store.holds(key):
+                self._show({"event": "done", "key": key})
+            elif failure := self._suite.store.failure(key):
+                self._show({"event": "failed", "key": key, "message": failure.message})
 
     def _after(self, worker: "_Worker") -> list[str]:
         """Why a worker ended early; one that was killed is replaced, unless its run or the start has cost too many."""
@@ -130,13 +150,16 @@ class _Builders:
         if not worker.was_killed:
             return [problem]
         key = worker.making
+        if worker.has_ended_a_run:
+            self._killed.pop(None, None)
         self._killed[key] += 1
         if self._killed[key] >= MOST_ATTEMPTS:
             if key is None:
                 return [problem]
             self._give_up(key, problem)
         else:
-            warning = f"{problem}; another one takes its place"
+            how, *errors = problem.splitlines()
+            warning = "\n".join([f"{how}; another one takes its place", *errors])
             self._show({"event": "warning", "message": warning})
         self._start()
         return []
@@ -156,17 +179,22 @@ class _Worker:
         module = [sys.executable, "-P", "-m", "experiments.worker"]
         threads = {name: str(THREADS_PER_RUN) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            [*module, suite.options.to_json(), json.dumps(dict(wanted))],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            env={**os.environ, **threads, "PYTHONPATH": path},
-        )
+        try:
+            self._process = subprocess.Popen(
+                [*module, suite.options.to_json(), json.dumps(dict(wanted))],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+                env={**os.environ, **threads, "PYTHONPATH": path},
+            )
+        except OSError as error:
+            raise WorkersError(f"a worker cannot be started ({error.strerror}); fewer --jobs need less") from error
         self.making: str | None = None
+        self.has_ended_a_run = False
         self._events = events
+        self._error = ""
         self._errors: deque[str] = deque(maxlen=_LAST_LINES)
         self._readers = [threading.Thread(target=f, daemon=True) for f in (self._read_events, self._read_errors)]
         for reader in self._readers:
@@ -182,7 +210,11 @@ class _Worker:
                 continue
             if kind in ("start", "done", "failed"):
                 self.making = event["key"] if kind == "start" else None
-            self._events.put(event)
+                self.has_ended_a_run = self.has_ended_a_run or kind != "start"
+            if kind == "error":
+                self._error = event["message"]
+            else:
+                self._events.put(event)
 
     def _read_errors(self) -> None:
         self._errors.extend(self._process.stderr or ())
@@ -191,10 +223,14 @@ class _Worker:
         """Whether anything may still be heard of it."""
         return self._process.poll() is None or any(reader.is_alive() for reader in self._readers)
 
+    def tell_to_end(self) -> None:
+        """Lets it end without waiting for it, if it has not ended."""
+        self._process.terminate()
+
     def stop(self) -> None:
         """Ends it, if it has not ended."""
         with self._process:  # closes its pipes
-            self._process.terminate()
+            self.tell_to_end()
             try:
                 self._process.wait(_SECONDS_TO_END)
             except subprocess.TimeoutExpired:
@@ -204,13 +240,14 @@ class _Worker:
 
     @property
     def was_killed(self) -> bool:
-        """Whether a signal ended it."""
-        return self._process.returncode < 0
+        """Whether a signal ended it; SIGTERM, too, which some systems send first where memory is short."""
+        return self._process.returncode < 0 or self._process.returncode == TOLD_TO_END
 
     def problem(self) -> str:
         """Why it ended, unless it ended well."""
         code = self._process.returncode
-        if not code:
-            return ""
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        if not code or self._error:
+            return self._error
+        number = signal.SIGTERM if code == TOLD_TO_END else -code
+        how = f"was ended by {signal.Signals(number).name}" if number > 0 else f"ended with status {code}"
         return "\n".join([f"a worker {how}", *map(str.rstrip, self._errors)])

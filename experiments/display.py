@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from experiments.planning import Plan
 
 Event = dict[str, Any]
-"""Of a worker: `start`, `progress` (share, images and accuracy), `done`, `failed` or `warning` (message)."""
+"""Of a worker: `start`, `progress` (share, images and accuracy), `done`, `failed`, `warning` (message) or `waiting`."""
 
 SECONDS_BETWEEN_LINES = 60.0
 """Longer silence is broken by a line that tells how far everything is."""
@@ -59,6 +59,7 @@ class Tally:
         self._images: dict[str, int] = {}
         self._trained: deque[tuple[float, int]] = deque()
         self._open = set(missing)
+        self._idle = "starting the workers"
         self.running: set[str] = set()
         self.total = len(missing)
 
@@ -68,6 +69,9 @@ class Tally:
         if kind == "start":
             self.running.add(key)
             self._images.pop(key, None)
+            self._idle = ""
+        elif kind == "waiting" and not self.running:
+            self._idle = "waiting for another session"
         elif kind == "progress":
             self._take_progress(key, event["share"], event["images"])
         elif kind in ("done", "failed"):
@@ -125,6 +129,8 @@ class Tally:
 
     def left(self) -> str:
         """The time left, for people: the effort to do at the speed of what was done here."""
+        if self._idle and self._open:
+            return self._idle
         total = sum(self._plan.runs[key].effort for key in self._shares)
         done = self._effort(self._shares)
         here = done - self._effort(self._resumed)
@@ -133,10 +139,14 @@ class Tally:
         seconds = (self._now() - self._started) * (total - done) / here
         return f"about {seconds:.0f} s left" if seconds < 100 else f"about {seconds / 60:.0f} min left"
 
+    def rate(self) -> str:
+        """How fast images are trained on, for people; nothing where none are."""
+        return f"{rate:,.0f} images/s" if (rate := self.images_per_second) >= 0.5 else ""
+
     def status(self) -> str:
         """Everything in one line."""
-        rate = f"{self.images_per_second:,.0f} images/s"
-        return f"{len(self.running)} running, {self.waiting} waiting, {rate}, {self.left()}"
+        counts = f"{len(self.running)} running, {self.waiting} waiting"
+        return ", ".join(filter(None, [counts, self.rate(), self.left()]))
 
 
 class _Lines:
@@ -170,7 +180,8 @@ def _lines(tally: Tally, console: Console, now: Clock) -> Iterator[Display]:
 class _Live:
     def __init__(self, tally: Tally, progress: Progress) -> None:
         self._tally, self._progress = tally, progress
-        self._all = progress.add_task("all runs", total=1.0, note="")
+        self._all = progress.add_task("", total=1.0, note="")
+        self.tick()
         self._tasks: dict[str, TaskID] = {}
 
     def show(self, event: Event) -> None:
@@ -189,12 +200,15 @@ class _Live:
         self.tick()
 
     def tick(self) -> None:
-        note = f"{self._tally.done}/{self._tally.total} runs, {self._tally.status()}"
-        self._progress.update(self._all, completed=self._tally.share, note=note)
+        """Rate and count stand where the runs have their titles, so that 80 columns have room for a bar."""
+        done = f"{self._tally.done}/{self._tally.total} runs"
+        text = ", ".join(filter(None, [done, self._tally.rate()]))
+        self._progress.update(self._all, description=text, completed=self._tally.share, note=self._tally.left())
 
 
 @contextmanager
 def _live(tally: Tally, console: Console) -> Iterator[Display]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    title, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+    columns = (title, BarColumn(bar_width=None), note, TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         yield _Live(tally, progress)

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
@@ -80,10 +80,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _claim_of(item: pytest.Item) -> Claim | None:
-    """The claim that a test was made for; a parameter that only has the same name is none."""
+    """The claim that a test was made for; a parameter that only has the same name is none.
+
+    Nor has pytest's placeholder for a kind of which there are no claims.
+    """
     if item.get_closest_marker("claims") is None or not isinstance(item, pytest.Function):
         return None
-    return cast(Claim, item.callspec.params["claim"])
+    claim = item.callspec.params["claim"]
+    return claim if isinstance(claim, Claim) else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,6 +5,7 @@ make it, go on; wait only when nothing is ready. It tells what it does as JSON l
 """
 
 import json
+import math
 import os
 import signal
 import sys
@@ -22,7 +23,7 @@ import filelock
 import torch
 
 from experiments.builders.context import Built, Context, Parent
-from experiments.datasets.dataset import Dataset, load_dataset
+from experiments.datasets.dataset import Dataset, DatasetError, load_dataset
 from experiments.making import history_csv, make, make_deterministic, write_weights
 from experiments.numerics import numerics_environment
 from experiments.open_runs import OpenRuns
@@ -49,8 +50,12 @@ def main(options: str, wanted: str) -> None:
     emit = partial(_write_event, _take_standard_output())
     try:
         work(suite, suite.plan(json.loads(wanted)), emit)
-    except StoreError as error:
-        sys.exit(str(error))
+    except (StoreError, DatasetError) as error:
+        emit("error", message=str(error))
+        sys.exit(1)
+    except OSError as error:  # a builder's own are failures of its run
+        emit("error", message=f"run store {suite.options.store}: {error}")
+        sys.exit(1)
 
 
 def _leave(signal_number: int, frame: FrameType | None) -> None:
@@ -82,6 +87,7 @@ def work(suite: Suite, plan: Plan, emit: Emit) -> None:
             if _make_if_free(suite, planned, emit):
                 break
         else:
+            emit("waiting")  # shows nothing, but ends a worker whose session has gone
             time.sleep(_POLL_SECONDS)
 
 
@@ -96,12 +102,20 @@ def _make_if_free(suite: Suite, planned: PlannedRun, emit: Emit) -> bool:
         except StoreError:  # what is wrong with the store, such as a full disk, is no run's fault
             raise
         except Exception as error:  # whatever a builder raises belongs to this run alone
-            message = f"{planned.run.title}: {type(error).__name__}: {error}"
+            message = f"{planned.run.title}: {_reason(error)}"
             suite.store.record_failure(planned.key, Failure(planned.run.title, message, traceback.format_exc()))
             emit("failed", key=planned.key, message=message)
         else:
             emit("done", key=planned.key)
     return True
+
+
+def _reason(error: Exception) -> str:
+    # Torch tells of a CPU's memory by a plain RuntimeError.
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        what = str(error).partition("\n")[0] or type(error).__name__
+        return f"out of memory ({what}); fewer --jobs leave each run more"
+    return f"{type(error).__name__}: {error}"
 
 
 @contextmanager
@@ -145,8 +159,11 @@ def _check_finite(built: Built) -> None:
     """Refuses what a finite loss does not rule out: it need not depend on every weight.
 
     Raises:
-        ValueError: A tensor of the state holds NaN or infinity.
+        ValueError: A measurement or a tensor of the state is NaN or infinite.
     """
+    for name, value in built.measurements.items():
+        if not math.isfinite(value):
+            raise ValueError(f"measurement {name!r} is {value}, must be finite")
     for name, tensor in built.state.items():
         if bad := int((~torch.isfinite(tensor)).sum()):
             raise ValueError(f"{name!r} holds {bad} of {tensor.numel()} values that are not finite")

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from experiments.code_fingerprint import code_fingerprint
 from experiments.datasets.dataset import DatasetError, load_dataset, save_dataset, stored_hash
 from experiments.datasets.fractal import FractalSpec, make_fractal_dataset
@@ -39,9 +41,21 @@ class PreparedData:
 
 
 def prepare(spec: FractalSpec | FolderSpec, cache: Path, progress: Progress | None = None) -> PreparedData:
-    """Makes or decodes a data set, unless the cache has it."""
-    if isinstance(spec, FractalSpec):
-        return _prepare_fractal(spec, cache)
+    """Makes or decodes a data set, unless the cache has it.
+
+    Raises:
+        DatasetError: The images cannot be used, or the cache cannot be written.
+    """
+    try:
+        if isinstance(spec, FractalSpec):
+            return _prepare_fractal(spec, cache)
+        return _prepare_folder(spec, cache, progress)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DatasetError(f"{cache}: a data set cannot be written there ({reason})") from error
+
+
+def _prepare_folder(spec: FolderSpec, cache: Path, progress: Progress | None) -> PreparedData:
     report = prepare_image_folder(
         spec.root, spec.resolution, cache, skip_bad_images=spec.skip_bad_images, progress=progress
     )

@@ -184,8 +184,8 @@ if first("killed"):
     build_missing(suite, WANTED, 1, console)
     killer.join()
     assert lines(console)[1:] == [
-        "warning: a worker was ended by SIGKILL",
-        "loading; another one takes its place",
+        "warning: a worker was ended by SIGKILL; another one takes its place",
+        "loading",
     ]
 
 
@@ -233,6 +233,40 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert len(list(suite.store.root.glob("worker-*"))) == MOST_ATTEMPTS
 
 
+def test_a_worker_that_is_told_to_end_is_replaced(suite, worker):
+    worker("if first('told'):\n    sys.exit(143)")
+    console = plain()
+    build_missing(suite, WANTED, 1, console)
+    assert lines(console)[1:] == ["warning: a worker was ended by SIGTERM; another one takes its place"]
+
+
+def test_kills_between_runs_are_counted_anew_after_a_run(suite, worker):
+    key = plan_keys(suite)["student-scratch (seed 0)"]
+    worker(f"""
+kills = len(list(folder.glob("kill-*")))
+if kills < 2 * {MOST_ATTEMPTS - 1}:
+    if kills == {MOST_ATTEMPTS - 1}:
+        tell("start", key="{key}")
+        tell("done", key="{key}")
+    (folder / f"kill-{{kills}}").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+""")
+    console = plain()
+    build_missing(suite, WANTED, 1, console)
+    assert len(list(suite.store.root.glob("kill-*"))) == 2 * (MOST_ATTEMPTS - 1)
+
+
+def test_what_several_workers_find_wrong_is_told_once_and_alone(suite, worker):
+    worker("""
+tell("error", message="run store x: cannot write a run (No space left on device)")
+print("a library's last words", file=sys.stderr)
+sys.exit(1)
+""")
+    with pytest.raises(WorkersError) as raised:
+        build_missing(suite, WANTED, 2, plain())
+    assert str(raised.value) == "run store x: cannot write a run (No space left on device)"
+
+
 def test_a_worker_that_fails_is_a_warning_where_others_have_made_the_rest(suite, worker):
     worker("""
 if first("failed-early"):
@@ -276,6 +310,73 @@ while not (folder / "shown").exists():
     assert lines(console)[1].startswith("[1/2] done student-scratch (seed 1); ")
 
 
+def test_what_another_session_made_in_the_last_moment_is_shown(suite, worker):
+    failed, _ = plan_keys(suite).values()
+    worker("""
+while not (folder / "whole").exists():
+    time.sleep(0.02)
+""")
+    console = plain()
+
+    def fill_and_end():
+        fill(suite, {"student-scratch": (1,)})
+        suite.store.record_failure(failed, Failure("student-scratch (seed 0)", "too hot", "Traceback"))
+        (suite.store.root / "whole").touch()
+
+    other = threading.Thread(target=fill_and_end)
+    other.start()
+    build_missing(suite, WANTED, 1, console)
+    other.join()
+    assert {line.partition("] ")[2].partition(";")[0] for line in lines(console)[1:]} == {
+        "done student-scratch (seed 1)",
+        "failed too hot",
+    }
+
+
+def test_other_sessions_are_looked_at_however_much_is_told(suite, worker, monkeypatch):
+    monkeypatch.setattr(building, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    mine, other = plan_keys(suite).values()
+    fill(suite, {"student-scratch": (1,)})
+    made = suite.store.load(other).folder
+    made.rename(made.with_name("elsewhere"))
+    worker(f"""
+tell("start", key="{mine}")
+(folder / "runs" / "elsewhere").rename(folder / "runs" / "{other}")
+for _ in range(100):
+    tell("progress", key="{mine}", share=0.5, images=10, accuracy=None)
+    time.sleep(0.01)
+tell("done", key="{mine}")
+""")
+    console = plain()
+    build_missing(suite, WANTED, 1, console)
+    assert [line.partition(";")[0] for line in lines(console)[1:]] == [
+        "[1/2] done student-scratch (seed 1)",
+        "[2/2] done student-scratch (seed 0)",
+    ]
+
+
+def test_what_a_worker_tells_late_is_not_shown_again(suite, worker, monkeypatch):
+    monkeypatch.setattr(building, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    key = plan_keys(suite)["student-scratch (seed 0)"]
+    fill(suite, {"student-scratch": (0,)})
+    made = suite.store.load(key).folder
+    made.rename(made.with_name("elsewhere"))
+    worker(f"""
+tell("start", key="{key}")
+(folder / "runs" / "elsewhere").rename(folder / "runs" / "{key}")
+tell("warning", message="look")
+time.sleep(0.5)
+tell("progress", key="{key}", share=1.0, images=10, accuracy=50.0)
+tell("done", key="{key}")
+""")
+    build_missing(suite, WANTED, 1, Console(file=io.StringIO(), force_terminal=True, width=120))
+    made.rename(made.with_name("elsewhere"))
+    console = plain()
+    build_missing(suite, WANTED, 1, console)
+    told = [line.partition(";")[0] for line in lines(console)[1:]]
+    assert sorted(told) == ["[1/2] done student-scratch (seed 0)", "warning: look"]
+
+
 def test_each_dead_worker_is_told_of(suite, worker):
     worker("sys.exit(2 if first('dead') else 3)")
     with pytest.raises(WorkersError) as raised:
@@ -303,8 +404,10 @@ def interrupt_build(suite, worker, monkeypatch, before=""):
             pass
 
     monkeypatch.setattr(building, "display", lambda *_: nullcontext(Interrupting()))
+    console = plain()
     with pytest.raises(KeyboardInterrupt):
-        build_missing(suite, WANTED, 2, plain())
+        build_missing(suite, WANTED, 2, console)
+    assert lines(console)[1:] == ["interrupted: what was made is kept, and the next session goes on from there"]
     return [int(path.name.removeprefix("pid-")) for path in suite.store.root.glob("pid-*")]
 
 
@@ -339,7 +442,7 @@ def test_a_worker_that_cannot_start_leaves_none_running(suite, worker, monkeypat
         return start(*arguments, **keywords)
 
     monkeypatch.setattr(building.subprocess, "Popen", start_once)
-    with pytest.raises(BlockingIOError):
+    with pytest.raises(WorkersError, match=r"^a worker cannot be started \(Resource temporarily unavailable\)"):
         build_missing(suite, WANTED, 2, plain())
     (path,) = suite.store.root.glob("pid-*")
     assert not Path(f"/proc/{path.name.removeprefix('pid-')}").exists()

@@ -326,6 +326,14 @@ def test_a_parameter_that_is_only_named_claim_asks_for_no_run(project):
     project.reproduce("-k", "test_other").assert_outcomes(passed=1, deselected=9)
 
 
+def test_a_kind_without_claims_is_no_harm(project):
+    claims = [entry for entry in CLAIMS if entry["kind"] != "curve"]
+    project.expected_results.write_text(json.dumps({"format": 1, "claims": claims}))
+    result = project.reproduce("-v")
+    assert {entry["id"]: UNRECORDED[entry["id"]] for entry in claims}.items() <= outcomes(result).items()
+    assert result.parseoutcomes() == {"failed": 1, "passed": 5, "skipped": 2, "inconclusive": 1}
+
+
 def test_an_entry_that_no_test_uses_fails(project):
     tests = project.path / "tests/reproduce/test_claims.py"
     text = tests.read_text()

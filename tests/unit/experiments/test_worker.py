@@ -1,4 +1,6 @@
+import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -159,6 +161,50 @@ def test_weights_that_are_no_numbers_are_a_failure(suite, maker, monkeypatch):
     do(suite, {"student-scratch": (0,)})
     failure = suite.store.failure(key_of(suite, "student-scratch"))
     assert failure.message.endswith("ValueError: 'conv.weight' holds 2 of 3 values that are not finite")
+
+
+def test_measurements_that_are_no_numbers_are_a_failure(suite, maker, monkeypatch):
+    built = Built({"weight": torch.ones(2)}, {"accuracy": 80.0, "relative_error": math.inf})
+    monkeypatch.setattr(worker, "make", lambda context: built)
+    do(suite, {"student-scratch": (0,)})
+    failure = suite.store.failure(key_of(suite, "student-scratch"))
+    assert failure.message.endswith("ValueError: measurement 'relative_error' is inf, must be finite")
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (MemoryError(), "MemoryError"),
+        (MemoryError("Unable to allocate 74.5 GiB"), "Unable to allocate 74.5 GiB"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory.\nMore"), "CUDA out of memory."),
+    ],
+)
+def test_want_of_memory_is_a_failure_that_tells_what_helps(suite, maker, monkeypatch, error, what):
+    def starve(context):
+        raise error
+
+    monkeypatch.setattr(worker, "make", starve)
+    do(suite, {"student-scratch": (0,)})
+    failure = suite.store.failure(key_of(suite, "student-scratch"))
+    assert failure.message == f"student-scratch (seed 0): out of memory ({what}); fewer --jobs leave each run more"
+
+
+def test_a_clock_that_is_set_back_changes_nothing(suite, maker, monkeypatch):
+    wall = itertools.count(2_000_000_000, -3600)
+    monkeypatch.setattr(time, "time", lambda: float(next(wall)))
+    do(suite)
+    runs = suite.stored(suite.plan(WANTED))
+    assert len(runs) == 5
+    assert all(0 <= run.provenance["seconds"] < 60 for run in runs.values())
+
+
+def test_a_worker_that_waits_ends_where_nobody_listens(suite, maker):
+    def emit(event, **fields):
+        if event == "waiting":
+            raise SystemExit("nobody listens any more")
+
+    with suite.store.lock(key_of(suite, "student-scratch")), pytest.raises(SystemExit):
+        do(suite, {"student-scratch": (0,)}, emit)
 
 
 def test_a_failure_is_not_repeated_until_it_is_forgotten(suite, maker):

@@ -1,3 +1,4 @@
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from PIL import Image
 
 from experiments.datasets import preparation
-from experiments.datasets.dataset import content_hash, load_dataset
+from experiments.datasets.dataset import DatasetError, content_hash, load_dataset
 from experiments.datasets.fractal import FractalSpec, make_fractal_dataset
 from experiments.datasets.preparation import FolderSpec, prepare
 
@@ -42,6 +43,24 @@ def test_a_second_call_makes_nothing(tmp_path, made):
     assert made == [SPEC]
     assert first.path.stat().st_mtime_ns == written
     assert list(tmp_path.iterdir()) == [first.path]
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match=r"/file/cache: a data set cannot be written there \(Not a directory\)"):
+        prepare(SPEC, tmp_path / "file" / "cache")
+
+
+def test_a_full_disk_is_told_of_and_leaves_nothing(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
+    try:
+        with pytest.raises(DatasetError, match=r"a data set cannot be written there \(.*File too large"):
+            prepare(SPEC, tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert load_dataset(prepare(SPEC, tmp_path / "cache").path).classes
 
 
 def test_another_specification_has_another_file(tmp_path, made):
