@@ -16,8 +16,8 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,9 +132,7 @@ class Store:
         bad = [name for name, value in measurements.items() if not math.isfinite(value)]
         if bad:
             raise StoreError(f"run {key[:12]}: measurement {bad[0]} is {measurements[bad[0]]}, must be finite")
-        partial = self.root / "runs" / f".partial-{uuid.uuid4().hex}"
-        try:
-            partial.mkdir()
+        with self._publishing(key) as partial:
             write_weights(partial / WEIGHTS)
             measured = {**measurements, "bytes": (partial / WEIGHTS).stat().st_size}
             (partial / MEASUREMENTS).write_text(_json(measured), encoding="utf-8")
@@ -142,6 +140,35 @@ class Store:
             files = {name: file_hash(partial / name) for name in sorted(_FILES)}
             manifest = {"format": _FORMAT, "key": key, "files": files, "provenance": dict(provenance)}
             (partial / MANIFEST).write_text(_json({**manifest, "hash": _hash(manifest)}), encoding="utf-8")
+        return read_run(self._folder(key), key)
+
+    def add(self, key: str, files: Mapping[str, bytes]) -> StoredRun:
+        """Stores a run that another store holds, unless it is there.
+
+        Args:
+            key: Its key.
+            files: What `run_files` gave there.
+
+        Raises:
+            DamagedRunError: They are not a whole run of this key.
+        """
+        if files.keys() != {*_FILES, MANIFEST}:
+            raise DamagedRunError(f"run {key[:12]}: has files {sorted(files)}, expected {sorted({*_FILES, MANIFEST})}")
+        if (stored := self.load(key)) is not None:
+            return stored
+        with self._publishing(key) as partial:
+            for name, content in files.items():
+                (partial / name).write_bytes(content)
+            read_run(partial, key)
+        return read_run(self._folder(key), key)
+
+    @contextmanager
+    def _publishing(self, key: str) -> Iterator[Path]:
+        """A temporary folder to write a whole run to; it is put in its place on leaving the block without an error."""
+        partial = self.root / "runs" / f".partial-{uuid.uuid4().hex}"
+        try:
+            partial.mkdir()
+            yield partial
             for path in (*partial.iterdir(), partial):
                 _flush(path)
             self._publish(partial, key)
@@ -149,7 +176,6 @@ class Store:
             raise StoreError(f"run store {self.root}: cannot write a run ({error.strerror})") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        return read_run(self._folder(key), key)
 
     def _publish(self, partial: Path, key: str) -> None:
         """Puts a whole run in its place, unless it is there: another process may have made it meanwhile."""
@@ -220,6 +246,11 @@ def read_run(folder: Path, key: str) -> StoredRun:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedRunError(f"{folder}: is not a whole run ({type(error).__name__}: {error})") from error
+
+
+def run_files(run: StoredRun) -> dict[str, bytes]:
+    """The content of a run's files by name, for `Store.add` elsewhere."""
+    return {name: (run.folder / name).read_bytes() for name in (*sorted(_FILES), MANIFEST)}
 
 
 def _json(value: object) -> str:
