@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ _QUIET = {
     # Else Ray warns of a default that it means to change, which makes no difference to runs.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+_SECONDS_TO_ANSWER = 10.0
+"""Given to a cluster: Ray itself would try for many minutes to reach one that is not there."""
+
 _CANNOT_CONNECT = (ConnectionError, OSError, RuntimeError, ValueError, ray.exceptions.RayError)
 
 
@@ -34,11 +38,7 @@ def connected(cluster: Cluster) -> Iterator[None]:
     Raises:
         ClusterError: Ray cannot be reached or started.
     """
-    if cluster.address.startswith("ray://"):
-        raise ClusterError(
-            f"--ray {cluster.address}: Ray's client protocol is not supported; make this machine a node of the cluster "
-            "(ray start --address=HOST:PORT --num-cpus=0) and give HOST:PORT"
-        )
+    _check(cluster.address)
     with _environment(_QUIET), _temporary_folder() as folder:
         code = {"working_dir": str(_copy_of_code(folder / "code")), "env_vars": _one_thread()}
         place = _started(cluster, folder / "ray") if cluster.address == LOCAL else {"address": cluster.address}
@@ -50,6 +50,24 @@ def connected(cluster: Cluster) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+def _check(address: str) -> None:
+    """Refuses an address that is of no use."""
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"--ray {address}: Ray's client protocol is not supported; make this machine a node of the cluster "
+            "(ray start --address=HOST:PORT --num-cpus=0) and give HOST:PORT"
+        )
+    if address in (LOCAL, "auto"):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ClusterError(f"--ray {address}: must be HOST:PORT, auto or {LOCAL}")
+    try:
+        socket.create_connection((host, int(port)), _SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(f"--ray {address}: no cluster answers there ({error})") from error
 
 
 def _started(cluster: Cluster, folder: Path) -> dict[str, Any]:
