@@ -173,7 +173,7 @@ class _Driver:
         except (RayTaskError, RuntimeEnvSetupError) as error:  # what is wrong with a node is no run's fault
             raise ClusterError(f"{planned.run.title}: a node of the cluster failed: {error}") from error
         except RayError as error:
-            self._lose(planned, f"{type(error).__name__}: {error}")
+            self._lose(planned, f"{type(error).__name__}: {error}".splitlines()[0])
         finally:
             submitted.lock.release()
 

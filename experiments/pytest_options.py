@@ -122,7 +122,7 @@ def _ray(text: str) -> str:
     return text
 
 
-def cluster(config: pytest.Config) -> Cluster | None:
+def cluster_options(config: pytest.Config) -> Cluster | None:
     """Where runs are made with `--ray`; None without it."""
     option = config.option
     return Cluster(option.ray, option.jobs, option.runs_per_gpu) if option.ray else None

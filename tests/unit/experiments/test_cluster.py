@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from fake_runs import fill, suite_without_data, tiny_suite
+from fake_runs import fill, suite_without_data
 from ray.cluster_utils import Cluster as Nodes
 from rich.console import Console
 
@@ -21,8 +21,8 @@ from experiments.cluster_resources import Cluster, ClusterError
 from experiments.cluster_task import Made, session_folder
 from experiments.code_fingerprint import ROOT
 from experiments.numerics import numerics_environment
-from experiments.store import HISTORY, MEASUREMENTS, WEIGHTS, Failure, run_files
-from experiments.suite import SuiteOptions
+from experiments.store import HISTORY, MEASUREMENTS, WEIGHTS, Failure, StoreError, run_files
+from experiments.suite import Suite, SuiteOptions
 
 QUICK_TO_MISS_A_NODE = {
     "health_check_initial_delay_ms": 0,
@@ -164,6 +164,13 @@ def made_by_another_session(suite, key, files, until):
         holder.join()
 
 
+def wait_until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_an_interrupted_session_leaves_nothing_running_and_no_lock(suite, here, tmp_path, node_folder, monkeypatch):
     wanted = {"student-scratch": (0, 1)}
 
@@ -188,7 +195,7 @@ def test_an_interrupted_session_leaves_nothing_running_and_no_lock(suite, here, 
         build_on_cluster(suite, wanted, here, plain())
     pids = [path.name.removeprefix("pid-") for path in tmp_path.glob("pid-*")]
     assert pids
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
     for key in keys(suite, wanted).values():
         with suite.store.lock(key).acquire(blocking=False):
             assert not suite.store.holds(key)
@@ -205,8 +212,13 @@ def test_a_node_that_would_compute_otherwise_ends_the_session(suite, here, monke
     assert list((suite.store.root / "failed").iterdir()) == []
 
 
-def test_what_is_wrong_with_a_node_is_no_runs_failure(suite, here):
-    with pytest.raises(ClusterError, match=r"(?s)student-scratch \(seed 0\): a node of the cluster failed: .*Dataset"):
+def test_what_is_wrong_with_a_node_is_no_runs_failure(suite, here, monkeypatch):
+    def make(job, events, *files):
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(cluster_module, "make_on_node", make)
+    message = r"(?s)student-scratch \(seed 0\): a node of the cluster failed: .*StoreError: the disk is full"
+    with pytest.raises(ClusterError, match=message):
         build_on_cluster(suite, {"student-scratch": (0,)}, here, plain())
     assert list((suite.store.root / "failed").iterdir()) == []
 
@@ -228,24 +240,49 @@ def test_what_the_store_has_needs_no_cluster(suite):
     assert lines(console) == []
 
 
-def test_a_node_that_is_killed_while_it_trains_costs_no_run_and_no_byte(nodes, here, tmp_path, node_folder):
+class Recording:
+    """A display that remembers what it was told."""
+
+    def __init__(self):
+        self.events = []
+
+    def show(self, event):
+        self.events.append(event)
+
+    def tick(self):
+        pass
+
+    def of(self, key):
+        return [event for event in self.events if event.get("key") == key]
+
+
+def test_a_node_that_is_killed_while_it_trains_costs_no_run_and_no_byte(
+    nodes, here, tmp_path, node_folder, monkeypatch
+):
     wanted = {"student-scratch": (0, 1)}
-    alone, suite = tiny_suite(tmp_path / "alone"), tiny_suite(tmp_path / "store")
+    # Two epochs a run: so there is a checkpoint while it trains.
+    alone, suite = (Suite(SuiteOptions("quick", tmp_path / name)) for name in ("alone", "store"))
     build_missing(alone, wanted, 1, plain())
     shutil.copytree(tmp_path / "alone" / "datasets", tmp_path / "store" / "datasets")
     (doomed,) = nodes.worker_nodes
     killer = threading.Thread(target=kill_when_it_works, args=(doomed, node_folder))
     killer.start()
-    console = plain()
-    build_on_cluster(suite, wanted, here, console)
+    shown = Recording()
+    monkeypatch.setattr(cluster_module, "display", lambda *_: nullcontext(shown))
+    build_on_cluster(suite, wanted, here, plain())
     killer.join()
     assert not doomed.any_processes_alive()
-    (warning,) = (line for line in lines(console) if line.startswith("warning: "))
-    assert "it is sent out again" in console.file.getvalue()
-    assert warning.startswith("warning: student-scratch (seed ")
+
+    (warning,) = (event["message"] for event in shown.events if event["event"] == "warning")
+    assert warning.startswith("student-scratch (seed ")
+    assert warning.endswith("; it is sent out again")
     expected = {key: comparable(run) for key, run in alone.stored(alone.plan(wanted)).items()}
     assert len(expected) == 2
     assert {key: comparable(run) for key, run in suite.stored(suite.plan(wanted)).items()} == expected
+    for key in expected:
+        *_, last, done = shown.of(key)
+        assert (last["event"], last["share"], done["event"]) == ("progress", 1.0, "done")
+        assert last["accuracy"] == suite.store.load(key).measurements["accuracy"]
 
 
 def comparable(run):
@@ -253,13 +290,11 @@ def comparable(run):
     return {name: (run.folder / name).read_bytes() for name in (WEIGHTS, MEASUREMENTS, HISTORY)}
 
 
-def kill_when_it_works(node, node_folder, seconds=60):
-    """Kills a node's Ray and its workers when one of them holds the lock of a run."""
-    deadline = time.monotonic() + seconds
-    while not list(node_folder.glob(f"compression-claims-*-{node.node_id[:12]}/locks/*.lock")):
-        if time.monotonic() > deadline:
-            return
-        time.sleep(0.01)
+def kill_when_it_works(node, node_folder):
+    """Kills a node's Ray and its workers when one of them has trained an epoch of two."""
+    wait_until(
+        lambda: list(node_folder.glob(f"compression-claims-*-{node.node_id[:12]}/checkpoints/*.checkpoint")), 120
+    )
     (raylet,) = node.all_processes["raylet"]
     workers = Path(f"/proc/{raylet.process.pid}/task/{raylet.process.pid}/children").read_text().split()
     for pid in (raylet.process.pid, *map(int, workers)):
