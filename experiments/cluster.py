@@ -37,8 +37,8 @@ _SECONDS_BETWEEN_LISTENING = 0.2
 _SECONDS_BETWEEN_LOOKS = 2.0
 """At what other sessions on the same store have made."""
 
-_SECONDS_TO_END = 10.0
-"""Given to tasks that are cancelled, and to nodes that are cleaned."""
+_SECONDS_TO_END = 30.0
+"""Given to tasks that are cancelled, and then to nodes that are cleaned, which may have to start a process for it."""
 
 
 def build_on_cluster(suite: Suite, wanted: Wanted, cluster: Cluster, console: Console) -> None:
@@ -173,7 +173,7 @@ class _Driver:
         except (RayTaskError, RuntimeEnvSetupError) as error:  # what is wrong with a node is no run's fault
             raise ClusterError(f"{planned.run.title}: a node of the cluster failed: {error}") from error
         except RayError as error:
-            self._lose(planned, f"{type(error).__name__}: {error}".splitlines()[0])
+            self._lose(planned, _in_short(error))
         finally:
             submitted.lock.release()
 
@@ -228,6 +228,11 @@ class _Driver:
         nodes = [NodeAffinitySchedulingStrategy(n["NodeID"], soft=False) for n in ray.nodes() if n["Alive"]]
         removing = [remove.options(num_cpus=0, scheduling_strategy=node).remote(self._session) for node in nodes]
         ray.wait(removing, num_returns=len(removing), timeout=_SECONDS_TO_END)
+
+
+def _in_short(error: RayError) -> str:
+    """The first sentence; Ray's advice on where to read more fills lines."""
+    return f"{type(error).__name__}: {error}".splitlines()[0].partition(". ")[0]
 
 
 class _Shipped:

@@ -17,8 +17,8 @@ from rich.console import Console
 from experiments import cluster as cluster_module
 from experiments.building import MOST_ATTEMPTS, build_missing
 from experiments.cluster import build_on_cluster
-from experiments.cluster_resources import Cluster, ClusterError
-from experiments.cluster_task import Made, session_folder
+from experiments.cluster_resources import Cluster, ClusterError, Demand
+from experiments.cluster_task import Job, Made, session_folder
 from experiments.code_fingerprint import ROOT
 from experiments.numerics import numerics_environment
 from experiments.store import HISTORY, MEASUREMENTS, WEIGHTS, Failure, StoreError, run_files
@@ -110,11 +110,19 @@ def test_runs_come_back_whatever_happens_to_their_workers(suite, here, tmp_path,
             return Made("east", {**files[key], WEIGHTS: b"other"})
         return Made("east", files[key])
 
+    sent = []
+
+    def note_and_make_job(session, planned, *others):
+        sent.append(planned.run.title)
+        return Job(session, planned, *others)
+
     monkeypatch.setattr(cluster_module, "make_on_node", make)
+    monkeypatch.setattr(cluster_module, "Job", note_and_make_job)
     console = plain()
     with made_by_another_session(suite, locked, files[locked], once):
         build_on_cluster(suite, wanted, here, console)
 
+    assert sent[:2] == ["teacher-scratch (seed 0)", "teacher-scratch (seed 1)"]  # the longest ways to go
     made = set(by_title.values()) - {raising, always, by_title["student-distilled-scratch (seed 1)"]}
     assert {key: run_files(run) for key, run in suite.stored(suite.plan(wanted)).items()} == {k: files[k] for k in made}
     assert suite.store.failure(raising).message == "teacher: too hot"
@@ -171,6 +179,22 @@ def wait_until(condition, seconds=20):
         time.sleep(0.01)
 
 
+class Recording:
+    """A display that remembers what it was told."""
+
+    def __init__(self):
+        self.events = []
+
+    def show(self, event):
+        self.events.append(event)
+
+    def tick(self):
+        pass
+
+    def of(self, key):
+        return [event for event in self.events if event.get("key") == key]
+
+
 def test_an_interrupted_session_leaves_nothing_running_and_no_lock(suite, here, tmp_path, node_folder, monkeypatch):
     wanted = {"student-scratch": (0, 1)}
 
@@ -181,20 +205,18 @@ def test_an_interrupted_session_leaves_nothing_running_and_no_lock(suite, here, 
         events.put({"event": "start", "key": job.planned.key})
         time.sleep(60)
 
-    class Interrupting:
+    class Interrupting(Recording):
         def show(self, event):
-            assert event["event"] == "start"
-            raise KeyboardInterrupt
-
-        def tick(self):
-            pass
+            super().show(event)
+            if [event["event"] for event in self.events] == ["start", "start"]:
+                raise KeyboardInterrupt
 
     monkeypatch.setattr(cluster_module, "make_on_node", make)
     monkeypatch.setattr(cluster_module, "display", lambda *_: nullcontext(Interrupting()))
     with pytest.raises(KeyboardInterrupt):
         build_on_cluster(suite, wanted, here, plain())
     pids = [path.name.removeprefix("pid-") for path in tmp_path.glob("pid-*")]
-    assert pids
+    assert len(pids) == 2
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
     for key in keys(suite, wanted).values():
         with suite.store.lock(key).acquire(blocking=False):
@@ -233,27 +255,18 @@ def test_without_room_for_a_run_none_is_sent_out(tmp_path, monkeypatch):
         build_on_cluster(gpu_suite, {"student-scratch": (0,)}, Cluster("HOST:1"), plain())
 
 
+@pytest.mark.parametrize(("jobs", "room"), [(None, 6), (9, 6), (2, 2)])
+def test_jobs_are_the_most_runs_at_once(monkeypatch, jobs, room):
+    nodes = [{"Alive": True, "Resources": {"CPU": float(cpus)}} for cpus in (4, 2)]
+    monkeypatch.setattr(cluster_module.ray, "nodes", lambda: nodes)
+    assert cluster_module._room(Cluster("HOST:1", jobs), Demand(1, 0)) == room
+
+
 def test_what_the_store_has_needs_no_cluster(suite):
     fill(suite, {"student-scratch": (0,)})
     console = plain()
     build_on_cluster(suite, {"student-scratch": (0,)}, Cluster("nowhere"), console)
     assert lines(console) == []
-
-
-class Recording:
-    """A display that remembers what it was told."""
-
-    def __init__(self):
-        self.events = []
-
-    def show(self, event):
-        self.events.append(event)
-
-    def tick(self):
-        pass
-
-    def of(self, key):
-        return [event for event in self.events if event.get("key") == key]
 
 
 def test_a_node_that_is_killed_while_it_trains_costs_no_run_and_no_byte(

@@ -7,12 +7,14 @@ from fake_runs import fill, suite_without_data, tiny_suite
 
 from experiments import cluster_task, worker
 from experiments.builders.context import Built
+from experiments.checkpoints import Checkpoint, write_checkpoint
 from experiments.cluster_task import Inputs, Job, Made, make_in_folder, refusal, session_folder
 from experiments.datasets.dataset import Dataset, DatasetError, Split, content_hash, save_dataset
 from experiments.datasets.preparation import PreparedData
 from experiments.numerics import numerics_environment
 from experiments.store import DamagedRunError, Failure, Store, run_files
 from experiments.suite import SuiteOptions
+from experiments.training_state import Snapshot
 
 NODE = "east (10.0.0.7)"
 
@@ -110,6 +112,23 @@ def test_a_run_that_is_in_the_nodes_folder_is_not_made_again(suite, tmp_path, mo
     first = make(job, tmp_path, inputs_of(suite, job))
     assert make(job, tmp_path, inputs_of(suite, job)) == first
     assert len(maker.contexts) == 1
+
+
+def test_a_run_goes_on_from_the_checkpoint_that_a_killed_worker_left_on_the_node(suite, tmp_path, monkeypatch):
+    job = job_of(suite, "student-scratch")
+    left = Snapshot({"weight": torch.ones(3)}, "position")
+    write_checkpoint(Store(tmp_path / "node").checkpoint(job.planned.key), Checkpoint(left, 100.0))
+    resumed = []
+
+    def maker(context):
+        resumed.append(context.watcher.resume())
+        return Built({"weight": torch.ones(2)}, {"accuracy": 80.0, "parameters": 2})
+
+    use(monkeypatch, maker)
+    made = make(job, tmp_path, inputs_of(suite, job))
+    (snapshot,) = resumed
+    assert snapshot.position == "position"
+    assert suite.store.add(job.planned.key, made.files).provenance["seconds"] >= 100
 
 
 def test_a_run_that_raises_comes_back_as_its_failure(suite, tmp_path, monkeypatch):
