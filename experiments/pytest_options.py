@@ -1,9 +1,11 @@
 """The options of the pytest command line that belong to claims."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from experiments.cluster_resources import LOCAL, Cluster
 from experiments.numerics import THREADS_PER_RUN
 from experiments.suite import SuiteOptions
 from experiments.verdicts import MOST_SEEDS
@@ -70,6 +72,20 @@ def add_options(parser: pytest.Parser) -> None:
         help="torch's name of the device that trains (default: cpu)",
     )
     add("--plan", action="store_true", help="show what runs the claims need and how long they would take; make none")
+    add(
+        "--ray",
+        type=_ray,
+        metavar="ADDRESS",
+        help=f"make the runs on the Ray cluster of this machine (HOST:PORT, or auto to find it; {LOCAL} starts one "
+        "here); needs the extra [cluster], and on each node nothing but this environment's packages",
+    )
+    add(
+        "--runs-per-gpu",
+        type=_runs_per_gpu,
+        default=1,
+        metavar="N",
+        help="with --ray and --device cuda: runs that share a GPU (default: 1)",
+    )
     add("--retry-failed", action="store_true", help="make runs again that failed before")
     add("--strict-claims", action="store_true", help="fail on inconclusive claims, too")
     add("--record", action="store_true", help=f"write verdicts and measurements into {EXPECTED_RESULTS}")
@@ -88,9 +104,29 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 def _jobs(text: str) -> int:
+    return _at_least_one("--jobs", text)
+
+
+def _runs_per_gpu(text: str) -> int:
+    return _at_least_one("--runs-per-gpu", text)
+
+
+def _at_least_one(option: str, text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise pytest.UsageError(f"--jobs {text}: must be a whole number, at least 1")
+        raise pytest.UsageError(f"{option} {text}: must be a whole number, at least 1")
     return int(text)
+
+
+def _ray(text: str) -> str:
+    if find_spec("ray") is None:
+        raise pytest.UsageError(f"--ray {text}: Ray is not installed; install it with pip install '.[cluster]'")
+    return text
+
+
+def cluster_options(config: pytest.Config) -> Cluster | None:
+    """Where runs are made with `--ray`; None without it."""
+    option = config.option
+    return Cluster(option.ray, option.jobs, option.runs_per_gpu) if option.ray else None
 
 
 def suite_options(config: pytest.Config) -> SuiteOptions:

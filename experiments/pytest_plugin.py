@@ -12,7 +12,7 @@ from rich.console import Console
 from experiments.claims import Claim
 from experiments.judging import Finding
 from experiments.outcomes import Outcome, beside_record, outcome, recorded_verdict
-from experiments.pytest_options import EXPECTED_RESULTS, add_options, results_folder, suite_options
+from experiments.pytest_options import EXPECTED_RESULTS, add_options, cluster_options, results_folder, suite_options
 from experiments.report import write_results
 from experiments.report.forecast_table import print_forecast
 from experiments.report.terminal import print_claims
@@ -136,7 +136,9 @@ def _build(config: pytest.Config, claims: Sequence[Claim], jobs: int | None) -> 
     option = config.option
     if claims and not option.collectonly:
         with _usage_errors():
-            config.stash[_session].build(claims, jobs, _console(config), retry_failed=option.retry_failed)
+            config.stash[_session].build(
+                claims, jobs, _console(config), retry_failed=option.retry_failed, cluster=cluster_options(config)
+            )
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from rich.console import Console
 from experiments.building import WorkersError, build_missing, default_jobs
 from experiments.claims import Claim, ClaimsError, ExpectedResults, applies
 from experiments.claims_file import check_models, load_claims, record, save_claims, with_recorded
+from experiments.cluster_resources import Cluster
 from experiments.datasets.dataset import DatasetError
 from experiments.forecast import Forecast, forecast
 from experiments.gpus import GpuError
@@ -68,15 +69,37 @@ class ClaimSession:
         """What the claims are judged under."""
         return Conditions(self.suite.profile.name, self.suite.profile.data, self.suite.seeds)
 
-    def build(self, claims: Iterable[Claim], jobs: int | None, console: Console, *, retry_failed: bool) -> None:
-        """Makes what runs the claims need and the store lacks; asked for the same again, it does nothing."""
+    def build(
+        self,
+        claims: Iterable[Claim],
+        jobs: int | None,
+        console: Console,
+        *,
+        retry_failed: bool,
+        cluster: Cluster | None = None,
+    ) -> None:
+        """Makes what runs the claims need and the store lacks; asked for the same again, it does nothing.
+
+        Args:
+            claims: Of which only those that apply to the profile's data need runs.
+            jobs: Runs to make side by side on this machine; None for as many as it has cores for.
+            console: Shows how far it is.
+            retry_failed: Make runs again that failed before.
+            cluster: Where to make the runs in place of this machine.
+        """
         needed = self._needed(claims)
         if needed == self._made:
             return
         if retry_failed:
             for key in self.suite.plan(needed).runs:
                 self.suite.store.forget_failure(key)
-        build_missing(self.suite, needed, jobs or default_jobs(), console)
+        if cluster is None:
+            build_missing(self.suite, needed, jobs or default_jobs(), console)
+        else:
+            # Ray is an extra, and takes a second or two to import.
+            from experiments.cluster import build_on_cluster
+
+            build_on_cluster(self.suite, needed, cluster, console)
         self._made = needed
 
     def forecast(self, claims: Iterable[Claim], jobs: int | None, *, retry_failed: bool) -> Forecast:

@@ -19,7 +19,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-import filelock
 import torch
 
 from experiments.builders.context import Built, Context, Parent
@@ -30,6 +29,7 @@ from experiments.open_runs import OpenRuns
 from experiments.planning import Plan, PlannedRun
 from experiments.run_watcher import RunWatcher
 from experiments.store import Failure, Store, StoreError
+from experiments.store.run_lock import LockHeldError
 from experiments.suite import Suite, SuiteOptions
 
 _POLL_SECONDS = 0.2
@@ -123,7 +123,7 @@ def _taken(store: Store, key: str) -> Iterator[bool]:
     lock = store.lock(key)
     try:
         lock.acquire(blocking=False)
-    except filelock.Timeout:
+    except LockHeldError:
         yield False
         return
     try:

@@ -20,7 +20,7 @@ store may be read-only: then finished runs can be read, and all else is told of 
 
 from experiments.store.errors import DamagedRunError, StoreError
 from experiments.store.run_store import Failure, Store
-from experiments.store.stored_run import HISTORY, MANIFEST, MEASUREMENTS, WEIGHTS, StoredRun, read_run
+from experiments.store.stored_run import HISTORY, MANIFEST, MEASUREMENTS, WEIGHTS, StoredRun, read_run, run_files
 
 __all__ = [
     "HISTORY",
@@ -33,4 +33,5 @@ __all__ = [
     "StoreError",
     "StoredRun",
     "read_run",
+    "run_files",
 ]

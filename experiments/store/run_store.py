@@ -15,6 +15,7 @@ from experiments.store.run_lock import LockHeldError, RunLock
 from experiments.store.stored_run import (
     MANIFEST,
     StoredRun,
+    check_names,
     read_run,
     to_json,
     write_run,
@@ -157,6 +158,25 @@ class Store:
         """
         with as_store_error(f"run store {self.root}: cannot write a run"), self.partial_folder() as folder:
             write_run(folder, key, write_weights, measurements, history, provenance)
+            return self.publish(folder, key)
+
+    def add(self, key: str, files: Mapping[str, bytes]) -> StoredRun:
+        """Stores a run that another store holds, unless it is there.
+
+        Args:
+            key: Its key.
+            files: What `run_files` gave there.
+
+        Raises:
+            DamagedRunError: They are not a whole run of this key.
+            StoreError: They cannot be written.
+        """
+        check_names(files, key)
+        if (stored := self.load(key)) is not None:
+            return stored
+        with as_store_error(f"run store {self.root}: cannot write a run"), self.partial_folder() as folder:
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
             return self.publish(folder, key)
 
     @contextmanager

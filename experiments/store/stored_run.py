@@ -153,3 +153,14 @@ def _read_measurements(path: Path) -> dict[str, float]:
 
 def _hash(manifest: Mapping[str, object]) -> str:
     return hashlib.sha256(to_json(manifest).encode()).hexdigest()
+
+
+def run_files(run: StoredRun) -> dict[str, bytes]:
+    """The content of a run's files by name, for `Store.add` elsewhere."""
+    return {name: (run.folder / name).read_bytes() for name in (*sorted(_FILES), MANIFEST)}
+
+
+def check_names(files: Collection[str], key: str) -> None:
+    """Raises DamagedRunError unless there is exactly what a run's folder holds."""
+    if set(files) != (expected := {*_FILES, MANIFEST}):
+        raise DamagedRunError(f"run {key[:12]}: has files {sorted(files)}, expected {sorted(expected)}")

@@ -16,10 +16,12 @@ import pytest
 import statsmodels.stats.multitest  # noqa: F401
 from fake_runs import CLAIMS, VERDICTS, fill_for_claims, tiny_suite
 
+from experiments import cluster as cluster_module
 from experiments import pytest_plugin
 from experiments import session as session_module
 from experiments.building import WorkersError
 from experiments.claims_file import load_claims
+from experiments.cluster_resources import Cluster
 from experiments.code_fingerprint import ROOT
 from experiments.store import Failure
 
@@ -232,6 +234,7 @@ def test_seeds_are_chosen_by_number_or_list(project, option, seeds, difference):
         (("--seeds", "1,"), "--seeds 1,: must be a number of seeds, or a list such as 0,1,4"),
         (("--jobs", "0"), "--jobs 0: must be a whole number, at least 1"),
         (("--jobs", "two"), "--jobs two: must be a whole number, at least 1"),
+        (("--runs-per-gpu", "0"), "--runs-per-gpu 0: must be a whole number, at least 1"),
         (("--profile", "huge"), "--profile huge: there is none of this name; choose from default, quick, tiny"),
         (("--profile", "images"), "--profile images: needs --data-root, the folder that holds training/"),
         (("--profile", "images", "--data-root", "nowhere"), "nowhere: No such file or directory; expected a folder"),
@@ -285,6 +288,8 @@ def test_options_stand_in_a_group_of_their_own(project):
         "--jobs",
         "--device",
         "--plan",
+        "--ray",
+        "--runs-per-gpu",
         "--retry-failed",
         "--strict-claims",
         "--record",
@@ -460,6 +465,37 @@ def test_under_xdist_outcomes_and_table_are_the_same_and_everything_is_done_once
     assert table(again) == table(project.reproduce("-v"))
 
 
+def test_ray_that_is_not_installed_ends_the_session_with_one_line(project):
+    project.monkeypatch.setitem(sys.modules, "ray", None)
+    result = project.reproduce("--ray", "local")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = filter(None, result.errlines)
+    assert line == "ERROR: --ray local: Ray is not installed; install it with pip install '.[cluster]'"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cluster"),
+    [
+        (("--ray", "head:6379", "--runs-per-gpu", "3"), Cluster("head:6379", None, 3)),
+        (("--ray", "local", "--jobs", "5"), Cluster("local", 5, 1)),
+        # The number of processes that judge says nothing of how many runs fit on a cluster.
+        (("--ray", "auto", "-n", "1"), Cluster("auto", None, 1)),
+    ],
+)
+def test_with_ray_the_runs_are_made_on_a_cluster(project, arguments, cluster):
+    project.remove_run("student-scratch", 1)
+    builds = []
+
+    def make(suite, wanted, cluster, console):
+        builds.append(cluster)
+        fill_for_claims(suite)
+
+    project.monkeypatch.setattr(cluster_module, "build_on_cluster", make)
+    result = project.reproduce("-k", "q2-refuted", *arguments)
+    assert builds == [cluster]
+    assert "q2-refuted" in result.stdout.str()
+
+
 @pytest.mark.parametrize("damage", [misnamed, lambda text: text[:-5]])
 def test_under_xdist_a_damaged_file_is_the_same_one_line(project, damage):
     project.expected_results.write_text(damage(project.expected_results.read_text()))
@@ -596,7 +632,8 @@ def test_an_interrupted_session_leaves_no_worker_and_no_half_run(project, argume
             session.kill()
     assert workers_of(store) == []
     suite = tiny_suite(store)
-    assert {path.name for path in store.glob("runs/*")} <= set(suite.plan({"teacher-finetuned": (0, 1)}).runs)
+    planned = suite.plan({"teacher-finetuned": (0, 1), "teacher-scratch": (0, 1)})
+    assert {path.name for path in store.glob("runs/*")} <= set(planned.runs)
     assert list(store.glob("failed/*")) == []
 
 

@@ -5,10 +5,12 @@ import pytest
 from fake_runs import CLAIMS, VERDICTS, claim, fill_for_claims, suite_without_data
 from rich.console import Console
 
+from experiments import cluster as cluster_module
 from experiments import session as session_module
 from experiments.building import WorkersError, default_jobs
 from experiments.claims import ClaimsError, Recorded
 from experiments.claims_file import load_claims, save_claims, with_recorded
+from experiments.cluster_resources import Cluster
 from experiments.profiles import ProfileError
 from experiments.session import SUITE_ERRORS, ClaimSession
 from experiments.store import Failure
@@ -85,6 +87,21 @@ def test_a_build_asks_for_what_applicable_claims_need(session, builds):
 def test_without_a_number_of_jobs_the_machine_decides(session, builds):
     build(session, "q2-reproduced")
     assert builds[0][2] == default_jobs()
+
+
+def test_with_a_cluster_nothing_is_built_on_this_machine(session, builds, monkeypatch):
+    calls = []
+    monkeypatch.setattr(cluster_module, "build_on_cluster", lambda *arguments: calls.append(arguments))
+    cluster = Cluster("local")
+    session.build(
+        [claim for claim in session.claims if claim.id == "q2-reproduced"],
+        3,
+        CONSOLE,
+        retry_failed=False,
+        cluster=cluster,
+    )
+    assert builds == []
+    assert calls == [(session.suite, {"teacher-finetuned": (0, 1), "teacher-scratch": (0, 1)}, cluster, CONSOLE)]
 
 
 def test_the_same_is_not_built_twice(session, builds):

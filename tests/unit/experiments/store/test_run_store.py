@@ -22,6 +22,7 @@ from experiments.store import (
     Store,
     StoreError,
     read_run,
+    run_files,
 )
 from experiments.store import run_store as store_module
 
@@ -57,6 +58,52 @@ def test_a_run_comes_back_as_it_was_saved(store):
     assert loaded.weights.read_bytes() == CONTENT
     assert (loaded.folder / HISTORY).read_text("utf-8") == EPOCHS
     assert {path.name for path in loaded.folder.iterdir()} == {WEIGHTS, MEASUREMENTS, HISTORY, MANIFEST}
+
+
+def test_a_run_goes_whole_from_one_store_to_another(store, tmp_path):
+    saved = save(store)
+    other = Store(tmp_path / "other")
+    added = other.add(KEY, run_files(saved))
+    assert added.folder == other.root / "runs" / KEY
+    assert (added.measurements, added.provenance) == (saved.measurements, saved.provenance)
+    assert run_files(other.load(KEY)) == run_files(saved)
+
+
+def test_a_run_that_is_there_is_not_replaced_by_one_that_is_added(store, tmp_path):
+    saved = save(store)
+    other = Store(tmp_path / "other")
+    there = save(other, content=b"other bytes")
+    assert other.add(KEY, run_files(saved)) == there
+    assert there.weights.read_bytes() == b"other bytes"
+
+
+ALTERATIONS = {
+    "changed weights": lambda files: {**files, WEIGHTS: CONTENT[::-1]},
+    "cut weights": lambda files: {**files, WEIGHTS: CONTENT[:-1]},
+    "changed manifest": lambda files: {**files, MANIFEST: files[MANIFEST].replace(b'"seed": 3', b'"seed": 4')},
+    "no manifest": lambda files: {name: content for name, content in files.items() if name != MANIFEST},
+    "one file more": lambda files: {**files, "../../escaped": b""},
+    "no bytes": lambda files: dict.fromkeys(files, b""),
+}
+
+
+@pytest.mark.parametrize("alter", ALTERATIONS.values(), ids=ALTERATIONS)
+def test_what_is_no_whole_run_is_not_added(store, tmp_path, alter):
+    other = Store(tmp_path / "other")
+    files = run_files(save(store))
+    altered = alter(files)
+    assert altered != files
+    with pytest.raises(DamagedRunError):
+        other.add(KEY, altered)
+    assert list((other.root / "runs").iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "store"]
+
+
+def test_a_run_is_not_added_under_the_key_of_another(store, tmp_path):
+    other = Store(tmp_path / "other")
+    with pytest.raises(DamagedRunError, match=rf"is not a format 1 manifest of run {KEY[::-1][:12]}"):
+        other.add(KEY[::-1], run_files(save(store)))
+    assert list((other.root / "runs").iterdir()) == []
 
 
 def test_what_was_never_saved_is_not_there(store, messages):
