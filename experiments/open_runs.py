@@ -27,7 +27,7 @@ class OpenRuns:
         """How far each run is, by key; parents before children."""
         states: dict[str, RunState] = {}
         for key, planned in self._plan.runs.items():
-            states[key] = self._state(key, {states[parent] for parent in planned.parents.values()})
+            states[key] = self._state(key, {states[p] for p in planned.parents.values() if p in states})
         return states
 
     def _state(self, key: str, parents: set[RunState]) -> RunState:

@@ -249,6 +249,7 @@ def test_without_room_for_a_run_none_is_sent_out(tmp_path, monkeypatch):
     suite = suite_without_data(tmp_path / "store")
     gpu_suite = type(suite)(SuiteOptions("tiny", tmp_path / "store", device="cuda"))
     gpu_suite.data = suite.data
+    monkeypatch.setattr("experiments.numerics.gpu_model", lambda: "NVIDIA A")
     monkeypatch.setattr(cluster_module, "connected", nullcontext)
     monkeypatch.setattr(cluster_module.ray, "nodes", lambda: [{"Alive": False, "Resources": {"CPU": 8.0, "GPU": 1.0}}])
     with pytest.raises(ClusterError, match=r"--ray HOST:1: none of the cluster's nodes has 1 CPU and a GPU"):
