@@ -51,12 +51,17 @@ building.sys = types.SimpleNamespace(executable=str(pathlib.Path(__file__).with_
 
 # Keeps a checkpoint after every step, and a list of all runs that were begun.
 WORKER = """#!{python}
-import os, resource, sys
+import os, resource, sys, time
 import longer
-from experiments import checkpoints, worker
+from experiments import checkpoints, run_watcher, worker
 checkpoints.SECONDS_BETWEEN, checkpoints.COST_LIMIT = 0.0, 1e9
 if limit := os.environ.get("WORKER_FILE_BYTES"):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+write_checkpoint = run_watcher.write_checkpoint
+def write_and_pause(*arguments):
+    write_checkpoint(*arguments)
+    time.sleep(float(os.environ.get("WORKER_PAUSE", "0")))
+run_watcher.write_checkpoint = write_and_pause
 tell = worker._write_event
 def tell_and_note(stream, event, **fields):
     if event == "start":

@@ -32,7 +32,8 @@ def test_sessions_that_are_killed_are_finished_by_the_next_with_the_same_bytes(p
 
     def disturbed(*acts):
         """A session in which each happens at some moment of a training."""
-        session = project.start(store, "--jobs=1")
+        # Without a pause after each checkpoint a busy machine would have trained on before it is seen.
+        session = project.start(store, "--jobs=1", WORKER_PAUSE="0.3")
         for act in acts:
             wait_for_checkpoints(store, chance.randint(1, 2))
             act(session)
