@@ -10,7 +10,7 @@ reproduce: $(VENV)/.installed
 	$(BIN)/python -m pytest -m reproduce --profile $(PROFILE) $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

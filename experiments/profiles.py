@@ -98,13 +98,13 @@ def _default(request: ProfileRequest) -> Profile:
     budgets = Budgets(
         pretrain=replace(teacher, epochs=10),
         teacher=teacher,
-        fine_tune=replace(teacher, epochs=8),
+        fine_tune=replace(teacher, epochs=8, learning_rate=0.02, weight_decay=5e-3),
         student=student,
         conv_student=replace(convolutional, epochs=14),
         question4=convolutional,
         factorize=replace(convolutional, epochs=6, learning_rate=0.02),
         slim=replace(student, epochs=1),
-        slim_fine_tune=replace(student, epochs=2, learning_rate=0.02),
+        slim_fine_tune=replace(student, epochs=2, learning_rate=0.003),
     )
     target = FractalSpec(0, 11, 250, 182, 32, jitter=0.5, noise=0.4)
     source = replace(target, first_class=1000, classes=60, training_per_class=100, validation_per_class=10)
