@@ -175,14 +175,15 @@ def grid_of_range(low: Tensor, high: Tensor, spec: AffineSpec) -> Grid:
     """
     limits = torch.finfo(torch.float32)
     levels = 2**spec.bits - (2 if spec.symmetric else 1)
-    step = high / levels - low / levels
-    # Below the least normal number float32 loses digits; a range of width zero gets some grid, too. Next to the largest
-    # number, the scale is rounded down, lest the range's ends become infinite.
-    scale = step.clamp(limits.tiny, limits.max / levels * (1 - limits.eps)).float()
+    # Below the least normal number float32 loses digits; a range of width zero gets some grid, too.
+    step = (high / levels - low / levels).clamp(min=limits.tiny)
     if spec.symmetric:
-        zero_point = torch.full_like(scale, 2 ** (spec.bits - 1))
+        zero_point, reach = torch.full_like(step, 2 ** (spec.bits - 1)), torch.full_like(step, levels / 2)
     else:
-        zero_point = (-low / scale).round().clamp(0, levels)
+        zero_point = (-low / step).round().clamp(0, levels)
+        reach = torch.maximum(zero_point, levels - zero_point)
+    # Rounded up, a scale might carry the outermost code beyond the largest number.
+    scale = torch.minimum(step, limits.max / reach * (1 - limits.eps)).float()
     return Grid(scale, zero_point.int(), spec.bits, spec.symmetric, spec.axis)
 
 

@@ -35,9 +35,9 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, grid: Grid) -> Tensor:
         scale, zero_point = grid.along(values)
-        codes = torch.round(values / scale) + zero_point
+        codes = torch.round(values.float() / scale) + zero_point
         ctx.save_for_backward((codes >= grid.lowest) & (codes <= grid.highest))
-        return (codes.clamp(grid.lowest, grid.highest) - zero_point) * scale
+        return ((codes.clamp(grid.lowest, grid.highest) - zero_point) * scale).to(values.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -46,7 +46,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def fake_quantize(values: Tensor, grid: Grid) -> Tensor:
-    """What `encode` and `dequantize` make of float32 values, with the straight-through gradient."""
+    """What `encode` and `dequantize` make of values, in these' type, with the straight-through gradient."""
     result: Tensor = _StraightThrough.apply(values, grid)
     return result
 
@@ -75,7 +75,7 @@ class FakeQuantize(nn.Module):
         return Grid(self.scale, self.zero_point, self.bits, self.symmetric, self.axis)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Values on the grid; float32, of the same shape."""
+        """Values on the grid, of the same shape and type."""
         if self.ranges is not None:
             fitted = fit_grid(values, AffineSpec(self.bits, self.symmetric, self.axis, self.ranges))
             self.scale.copy_(fitted.scale)

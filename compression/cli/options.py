@@ -29,10 +29,10 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str]) -> int:
     """Runs a command; returns its exit status: 0 fine, 1 a file is wrong or can't be read, 2 wrong usage."""
     options = _parser().parse_args(arguments)
-    from compression import commands
+    from compression.cli import actions
 
     try:
-        status = commands.run(options)
+        status = actions.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever reads has seen enough, such as `head`. Python would complain once more when it closes the output.
@@ -46,8 +46,8 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(
         prog="python -m compression",
-        description="Weights in fewer bytes. FILE is a state dict: safetensors, a packed file, or torch's .pth or .bin, "
-        "which is read without running any code in it.",
+        description="Weights in fewer bytes. FILE is a state dict: safetensors, a packed file, or torch's .pth or "
+        ".bin, read without running any code in it.",
     )
     commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
     for add in (_add_pack, _add_unpack, _add_inspect, _add_bench):

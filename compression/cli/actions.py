@@ -1,4 +1,4 @@
-"""What the command line does; the options are `command_line`'s."""
+"""What the command line does; the options are `options`'s."""
 
 import argparse
 import functools
@@ -13,6 +13,8 @@ from rich.console import Console
 from torch import Tensor
 
 from compression.atomic_file import replacing
+from compression.cli.source_file import is_packed, read_state
+from compression.cli.state_tables import bench_table, inspection_table, relative_error
 from compression.packing import entropy
 from compression.packing.entropy import MissingCoderError
 from compression.packing.state_file import (
@@ -28,8 +30,6 @@ from compression.packing.state_file import (
 from compression.packing.tensors import Packable, encode_tensors, restore
 from compression.quantization.affine import AffineSpec
 from compression.quantization.ranges import RangeRule, least_squares, min_max, percentile
-from compression.source_file import is_packed, read_state
-from compression.tables import bench_table, inspection_table, relative_error
 
 _CASTS: Final[Mapping[str, torch.dtype]] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
