@@ -3,13 +3,16 @@
     write(Path("model.safetensors"), {"kind": "mine"}, {"weight": torch.ones(3)})
     header, tensors = read(Path("model.safetensors"))
 
-The file's metadata hold one entry: the hexadecimal SHA-256 of header and tensors, a space, and the header. Any
-safetensors reader can open it. A digest shows damage, not who made the file.
+The file's metadata hold one entry: the hexadecimal SHA-256 of header and tensors, a space, and the header as JSON,
+compressed by zlib and written in base 85 (for small models a plain one would take more than the weights). Any
+safetensors reader can open the file. A digest shows damage, not who made the file.
 """
 
+import base64
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -48,7 +51,7 @@ def write(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     stored = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
-    payload = safetensors.torch.save(stored, {ENTRY: f"{_digest(text, stored)} {text}"})
+    payload = safetensors.torch.save(stored, {ENTRY: f"{_digest(text, stored)} {_compressed(text)}"})
     if int.from_bytes(payload[:8], "little") > LARGEST_HEADER:
         raise ValueError(f"names and layers take more than {LARGEST_HEADER} bytes of header")
     with replacing(path) as temporary:
@@ -73,7 +76,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise PackedFileError(f"no readable safetensors file ({error})") from error
     if set(metadata) != {ENTRY}:
         raise PackedFileError(f"metadata are {sorted(metadata)}, not [{ENTRY!r}], so this is another program's file")
-    digest, _, text = metadata[ENTRY].partition(" ")
+    digest, _, compressed = metadata[ENTRY].partition(" ")
+    text = _decompressed(compressed)
     if digest != _digest(text, tensors):
         raise PackedFileError("its content does not match its digest: the file is damaged")
     return _parsed(text), tensors
@@ -89,8 +93,25 @@ def _check_frame(path: Path) -> None:
         raise PackedFileError(f"its header takes {length} bytes; at most {LARGEST_HEADER} are read")
 
 
+def _compressed(text: str) -> str:
+    return base64.b85encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def _decompressed(compressed: str) -> str:
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(base64.b85decode(compressed), LARGEST_HEADER)
+        if not inflater.eof or inflater.unused_data:
+            raise PackedFileError(f"its header does not end, or takes more than {LARGEST_HEADER} bytes")
+        return text.decode()
+    except PackedFileError:
+        raise
+    except (ValueError, zlib.error) as error:
+        raise PackedFileError(f"its header can't be decompressed ({error})") from error
+
+
 def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(text.encode(errors="surrogatepass"))
+    digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())

@@ -201,7 +201,7 @@ def _built(name: str, wanted: Mapping[str, Any], present: nn.Module) -> nn.Modul
         raise PackedFileError(f"layer {name!r}: type {str(wanted.get('type'))[:80]!r} is not one that files may build")
     for key, value in arguments.items():
         check = LAYER_TYPES[kind].get(key)
-        if check is None or not check(value):
+        if check is None or not check(value) or not _has_dimensions(kind, value):
             raise PackedFileError(f"layer {name!r}: {kind.__name__} can't have {str(key)[:80]} = {str(value)[:80]}")
     settled: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()
@@ -211,6 +211,12 @@ def _built(name: str, wanted: Mapping[str, Any], present: nn.Module) -> nn.Modul
     except (ValueError, TypeError, RuntimeError, IndexError, AssertionError, OverflowError) as error:
         raise PackedFileError(f"layer {name!r}: no {kind.__name__} can have {settled} ({error})") from error
     return built.train(present.training)
+
+
+def _has_dimensions(kind: type[nn.Module], value: object) -> bool:
+    """Whether a list has a number for each dimension of a convolution, which torch itself does not check."""
+    dimensions = {"1d": 1, "2d": 2, "3d": 3}.get(kind.__name__[-2:])
+    return not isinstance(value, list) or dimensions is None or len(value) == dimensions
 
 
 def _sequential(name: str, arguments: Mapping[str, Any], present: nn.Module) -> nn.Module:

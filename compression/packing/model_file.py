@@ -31,6 +31,7 @@ from compression.quantization.activations import INPUT, OUTPUT, attach_activatio
 from compression.quantization.affine import AffineTensor, Grid
 from compression.quantization.codebook import CodebookTensor, CodebookWeight, attach_codebook
 from compression.quantization.fake import FakeQuantize, FakeQuantizedWeight, attach_grid, freeze
+from compression.quantization.layers import weight_layers
 
 _PARAMETRIZATIONS = ".parametrizations."
 
@@ -48,8 +49,7 @@ def save_model(model: nn.Module, path: str | os.PathLike[str], entropy_coded: bo
         Size of the file in bytes.
 
     Raises:
-        ValueError: If something in the model's state is no tensor, a weight has a parametrization of another kind, or a
-            name is reserved.
+        ValueError: If something in the model's state is no tensor, or a weight has a parametrization of another kind.
         OSError: If the file can't be written.
     """
     frozen = freeze(model)
@@ -109,19 +109,20 @@ def model_tensors(model: nn.Module) -> dict[str, Packable]:
         owner, inside, rest = f".{key}".rpartition(_PARAMETRIZATIONS)
         if not inside:
             tensors[key] = tensor
-        elif rest == "weight.original":
-            name = owner.removeprefix(".")
-            tensors[f"{name}.weight".removeprefix(".")] = _quantized_weight(name, model.get_submodule(name), tensor)
         elif not rest.startswith("weight."):
             raise ValueError(f"layer {owner[1:]!r}: its {rest.split('.')[0]} is parametrized; only a weight may be")
+        else:
+            # Comes once for the float weight, or centroids, and once for each buffer of the quantizer.
+            name = owner.removeprefix(".")
+            tensors[f"{name}.weight".removeprefix(".")] = _quantized_weight(name, model.get_submodule(name))
     # A state dict's order tells in which order quantizers were attached, which a loaded model need not share.
     return dict(sorted(tensors.items()))
 
 
-def _quantized_weight(name: str, layer: nn.Module, original: Tensor) -> Packable:
+def _quantized_weight(name: str, layer: nn.Module) -> Packable:
     steps = list(layer.get_submodule("parametrizations.weight").children())
     if len(steps) == 1 and isinstance(steps[0], FakeQuantizedWeight | CodebookWeight):
-        return steps[0].quantized(original)
+        return steps[0].quantized(layer.get_parameter("parametrizations.weight.original"))
     kinds = [type(step).__name__ for step in steps]
     raise ValueError(f"layer {name!r}: its weight is parametrized by {kinds}; only one quantizer can be stored")
 
@@ -155,7 +156,7 @@ def _fill(model: nn.Module, tensors: Mapping[str, Packable]) -> None:
     if any(parametrize.is_parametrized(module) for module in model.modules()):
         raise PackedFileError("the base model has parametrized layers; plain ones are needed")
     state = model.state_dict()
-    _check_shapes(state, tensors)
+    _check_fit(model, state, tensors)
     device = next((tensor.device for tensor in state.values() if not tensor.is_meta), torch.device("cpu"))
     for module in model.modules():
         if any(tensor.is_meta for tensor in (*module.parameters(False), *module.buffers(False))):
@@ -171,7 +172,8 @@ def _fill(model: nn.Module, tensors: Mapping[str, Packable]) -> None:
     model.to(device)
 
 
-def _check_shapes(state: Mapping[str, Tensor], tensors: Mapping[str, Packable]) -> None:
+def _check_fit(model: nn.Module, state: Mapping[str, Tensor], tensors: Mapping[str, Packable]) -> None:
+    layers = weight_layers(model)
     if state.keys() != tensors.keys():
         missing, unknown = sorted(state.keys() - tensors.keys()), sorted(tensors.keys() - state.keys())
         raise PackedFileError(f"does not fit the base model: tensors {missing[:5]} are missing, {unknown[:5]} unknown")
@@ -186,6 +188,8 @@ def _check_shapes(state: Mapping[str, Tensor], tensors: Mapping[str, Packable]) 
             )
         if not isinstance(packed, Tensor) and name.rpartition(".")[2] != "weight":
             raise PackedFileError(f"tensor {name!r} is quantized; only a layer's weight may be")
+        if not isinstance(packed, Tensor) and name.rpartition(".")[0] not in layers:
+            raise PackedFileError(f"tensor {name!r} is quantized; only a convolution's or linear layer's weight may be")
 
 
 def _set(model: nn.Module, name: str, value: Tensor) -> None:

@@ -87,7 +87,7 @@ def pack_state_dict(
         Size of the file in bytes.
 
     Raises:
-        ValueError: If a tensor can't be held so, or its name is reserved.
+        ValueError: If a tensor can't be held so.
         OSError: If the file can't be written.
     """
     coded = entropy.available() if entropy_coded is None else entropy_coded

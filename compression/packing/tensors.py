@@ -3,8 +3,10 @@
     entries, stored = encode_tensors({"weight": quantize_affine(weight, AffineSpec(bits=4)), "bias": bias})
     again = decode_tensors(entries, stored)
 
-Codes become one uint8 tensor each, packed bits or entropy-coded, whichever is smaller. Scales, centroids and ranges of
-all tensors lie one after another in `FLOATS`, zero points in `ZERO_POINTS`, in the order of the entries.
+Each tensor's codes become a stream of bytes, packed bits or entropy-coded, whichever is smaller. In the file streams
+lie one after another in the tensor `CODES`, and all other numbers in a tensor of their type, called after it, in the
+order of the
+entries: a name and shape of its own for each small tensor would take more than its numbers.
 """
 
 import math
@@ -23,16 +25,15 @@ from compression.quantization import QuantizedTensor, dequantize
 from compression.quantization.affine import AffineTensor, Grid
 from compression.quantization.codebook import CodebookTensor
 
-RESERVED: Final = "#"
-FLOATS: Final = "#floats"
-ZERO_POINTS: Final = "#zero_points"
+CODES: Final = "codes"
 LARGEST_RATIO: Final = 1024
 """Codes that a byte of a file may stand for. Trained weights stay far below; a file made to exhaust memory does not."""
 
 DEFAULT_LIMIT: Final = 4 << 30
 """Bytes that the tensors of a file may take as float32, unless the reader allows more."""
 
-DTYPES: Final = {str(dtype): dtype for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
+FLOATING: Final = ("float16", "bfloat16", "float32", "float64")
+DTYPES: Final = {name: getattr(torch, name) for name in ("bool", "uint8", "int8", "int16", "int32", "int64", *FLOATING)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,51 +73,54 @@ def encode_tensors(
         tensors: By name.
         entropy_coded: Whether codes may be entropy-coded where that is smaller; needs the extra [entropy].
 
+    Returns:
+        Entries in the tensors' order, and tensors to store, by type.
+
     Raises:
-        ValueError: If a name starts with `RESERVED`.
+        ValueError: If a tensor's type is not one of `DTYPES`.
+        MissingCoderError: If the coder is asked for and not installed.
     """
-    writer = _Writer(entropy_coded)
     for name, tensor in tensors.items():
-        if name.startswith(RESERVED) or name == "__metadata__":
-            raise ValueError(f"tensor {name!r}: names may not start with {RESERVED!r} or be '__metadata__'")
-        writer.entries.append({"name": name, **writer.entry(name, tensor)})
-    return writer.entries, writer.all_stored()
+        if isinstance(tensor, Tensor) and _name(tensor.dtype) not in DTYPES:
+            raise ValueError(f"tensor {name!r} is {_name(tensor.dtype)}; one of {', '.join(DTYPES)} is needed")
+    writer = _Writer(entropy_coded)
+    entries = [{"name": name, **writer.entry(tensor)} for name, tensor in tensors.items()]
+    return entries, {name: torch.cat(parts) for name, parts in writer.parts.items()}
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Writer:
     entropy_coded: bool
-    entries: list[dict[str, Any]] = field(default_factory=list)
-    stored: dict[str, Tensor] = field(default_factory=dict)
-    floats: list[Tensor] = field(default_factory=list)
-    zero_points: list[Tensor] = field(default_factory=list)
+    parts: dict[str, list[Tensor]] = field(default_factory=dict)
 
-    def entry(self, name: str, tensor: Packable) -> dict[str, Any]:
-        if isinstance(tensor, Tensor):
-            self.stored[name] = tensor
-            return {"kind": "plain"}
+    def entry(self, tensor: Packable) -> dict[str, Any]:
         if isinstance(tensor, CastTensor):
-            self.stored[name] = tensor.values
-            return {"kind": "cast", "dtype": str(tensor.dtype)}
+            return {**self.entry(tensor.values), "becomes": _name(tensor.dtype)}
+        if isinstance(tensor, Tensor):
+            self._store(tensor)
+            return {"kind": "plain", "type": _name(tensor.dtype), "shape": list(tensor.shape)}
         details = self._details(tensor)
-        bits = details.get("bits", 8)
         codes = tensor.codes.cpu().contiguous().numpy().ravel()
-        coding, stream = self._smallest(codes, bits)
-        self.stored[name] = torch.from_numpy(stream)
-        return {**details, "shape": list(tensor.codes.shape), "coding": coding}
+        coding, stream = self._smallest(codes, details.get("bits", 8))
+        self._store(torch.from_numpy(stream), CODES)
+        return {**details, "shape": list(tensor.codes.shape), "coding": coding, "bytes": len(stream)}
 
     def _details(self, tensor: Codes) -> dict[str, Any]:
         if isinstance(tensor, AffineTensor):
             grid = tensor.grid
-            self.floats.append(grid.scale)
+            self._store(grid.scale)
             if not grid.symmetric:
-                self.zero_points.append(grid.zero_point)
+                self._store(grid.zero_point.to(torch.uint8))
             return {"kind": "affine", "bits": grid.bits, "symmetric": grid.symmetric, "axis": grid.axis}
         if isinstance(tensor, CodebookTensor):
-            self.floats.append(tensor.centroids)
+            self._store(tensor.centroids)
             return {"kind": "codebook", "bits": tensor.bits, "centroids": len(tensor.centroids)}
-        self.floats.append(torch.tensor([tensor.minimum, tensor.maximum]))
+        self._store(torch.tensor([tensor.minimum, tensor.maximum]))
         return {"kind": "range"}
+
+    def _store(self, numbers: Tensor, name: str | None = None) -> None:
+        flat = numbers.detach().cpu().reshape(-1)
+        self.parts.setdefault(name or _name(flat.dtype), []).append(flat)
 
     def _smallest(self, codes: Bytes, bits: int) -> tuple[str, Bytes]:
         packed = pack_bits(codes, bits)
@@ -125,14 +129,6 @@ class _Writer:
             if len(coded) < len(packed) and codes.size <= LARGEST_RATIO * len(coded):
                 return "ans", coded
         return "bits", packed
-
-    def all_stored(self) -> dict[str, Tensor]:
-        joined = dict(self.stored)
-        if self.floats:
-            joined[FLOATS] = torch.cat([numbers.detach().cpu().float() for numbers in self.floats])
-        if self.zero_points:
-            joined[ZERO_POINTS] = torch.cat([numbers.cpu() for numbers in self.zero_points]).to(torch.uint8)
-        return joined
 
 
 def decode_tensors(entries: object, stored: Mapping[str, Tensor], limit: int = DEFAULT_LIMIT) -> dict[str, Packable]:
@@ -149,116 +145,121 @@ def decode_tensors(entries: object, stored: Mapping[str, Tensor], limit: int = D
     """
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise PackedFileError(f"'tensors' is {str(entries)[:80]!r}; a list of objects is needed")
-    _check_total(entries, stored, limit)
+    _check_total(entries, limit)
     reader = _Reader(stored)
     tensors: dict[str, Packable] = {}
     for entry in entries:
         name = entry.get("name")
-        if not isinstance(name, str) or name in tensors or name.startswith(RESERVED):
-            raise PackedFileError(f"tensor name {name!r} is no text, reserved, or there twice")
+        if not isinstance(name, str) or name in tensors:
+            raise PackedFileError(f"tensor name {str(name)[:80]!r} is no text, or there twice")
         try:
-            tensors[name] = reader.tensor(name, entry)
+            tensors[name] = reader.tensor(entry)
         except (ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
             raise PackedFileError(f"tensor {name!r}: {error}") from error
     reader.check_all_read()
     return tensors
 
 
-def _check_total(entries: list[dict[str, Any]], stored: Mapping[str, Tensor], limit: int) -> None:
-    total = sum(4 * tensor.numel() for tensor in stored.values())
+def _check_total(entries: list[dict[str, Any]], limit: int) -> None:
+    total = 0
     for entry in entries:
-        shape = entry.get("shape", [])
+        name, shape = str(entry.get("name"))[:80], entry.get("shape")
         if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 1 << 48 for size in shape):
-            raise PackedFileError(f"tensor {entry.get('name')!r}: shape {str(shape)[:80]} is no list of sizes")
+            raise PackedFileError(f"tensor {name!r}: shape {str(shape)[:80]} is no list of sizes")
         if len(shape) > 16:
-            raise PackedFileError(f"tensor {entry.get('name')!r}: {len(shape)} dimensions; at most 16 are read")
-        total += 4 * math.prod(shape) if "shape" in entry else 0
+            raise PackedFileError(f"tensor {name!r}: {len(shape)} dimensions; at most 16 are read")
+        total += 4 * math.prod(shape)
     if total > limit:
         raise PackedFileError(f"its tensors take {total} bytes unpacked; the limit is {limit}")
 
 
 class _Reader:
+    """Takes numbers from the front of what is stored."""
+
     def __init__(self, stored: Mapping[str, Tensor]) -> None:
-        self.stored = dict(stored)
-        self.floats = self.stored.pop(FLOATS, torch.empty(0))
-        self.zero_points = self.stored.pop(ZERO_POINTS, torch.empty(0, dtype=torch.uint8))
-        for name, numbers, dtype in (
-            (FLOATS, self.floats, torch.float32),
-            (ZERO_POINTS, self.zero_points, torch.uint8),
-        ):
-            if numbers.dtype != dtype or numbers.ndim != 1:
-                raise PackedFileError(
-                    f"{name!r} is {numbers.dtype} of {numbers.ndim} dimensions; a row of {dtype} needed"
-                )
+        self.rest = dict(stored)
+        for name, numbers in stored.items():
+            expected = "uint8" if name == CODES else name
+            if _name(numbers.dtype) != expected or numbers.ndim != 1:
+                found = f"{_name(numbers.dtype)} of {numbers.ndim} dimensions"
+                raise PackedFileError(f"stored tensor {name[:80]!r} is {found}; a row of {expected[:80]} is needed")
 
-    def tensor(self, name: str, entry: Mapping[str, Any]) -> Packable:
-        kind = entry.get("kind")
-        if name not in self.stored:
-            raise ValueError("listed in the header, but not stored")
-        stored = self.stored.pop(name)
+    def tensor(self, entry: Mapping[str, Any]) -> Packable:
+        kind, shape = entry.get("kind"), entry["shape"]
         if kind == "plain":
-            return stored
-        if kind == "cast":
-            return CastTensor(stored, DTYPES[entry["dtype"]])
+            values = self._take(str(entry["type"]), math.prod(shape)).reshape(shape)
+            return CastTensor(values, _dtype(entry["becomes"])) if "becomes" in entry else values
         if kind == "affine":
-            return self._affine(stored, entry)
+            return self._affine(entry)
         if kind == "codebook":
-            return self._codebook(stored, entry)
+            return self._codebook(entry)
         if kind == "range":
-            low, high = self._take_floats(2).tolist()
-            return QuantizedTensor(_codes(stored, entry, 8), low, high)
-        raise ValueError(f"kind {kind!r} is unknown")
+            low, high = self._take("float32", 2).tolist()
+            return QuantizedTensor(self._codes(entry, 8), low, high)
+        raise ValueError(f"kind {str(kind)[:80]!r} is unknown")
 
-    def _affine(self, stored: Tensor, entry: Mapping[str, Any]) -> AffineTensor:
+    def _affine(self, entry: Mapping[str, Any]) -> AffineTensor:
         bits, symmetric, axis = entry["bits"], entry["symmetric"], entry["axis"]
         if type(bits) is not int or type(symmetric) is not bool or type(axis) not in (int, type(None)):
             raise ValueError(
                 f"bits {bits!r}, symmetric {symmetric!r}, axis {axis!r} are not a number, a truth, an axis"
             )
-        scale = self._take_floats(1 if axis is None else entry["shape"][axis])
-        if symmetric:
-            zero_point = torch.full(scale.shape, 2 ** (bits - 1) if bits in range(2, 9) else 0, dtype=torch.int32)
-        else:
-            zero_point, self.zero_points = self.zero_points[: len(scale)].int(), self.zero_points[len(scale) :]
+        count = 1 if axis is None else entry["shape"][axis]
+        scale = self._take("float32", count)
         if not bool((torch.isfinite(scale) & (scale > 0)).all()):
             raise ValueError("a scale is not above zero and finite")
-        return AffineTensor(_codes(stored, entry, bits), Grid(scale, zero_point, bits, symmetric, axis))
+        codes = self._codes(entry, bits)
+        middle = torch.full((count,), 2 ** (bits - 1), dtype=torch.int32)
+        zero_point = middle if symmetric else self._take("uint8", count).int()
+        return AffineTensor(codes, Grid(scale, zero_point, bits, symmetric, axis))
 
-    def _codebook(self, stored: Tensor, entry: Mapping[str, Any]) -> CodebookTensor:
+    def _codebook(self, entry: Mapping[str, Any]) -> CodebookTensor:
         bits, count = entry["bits"], entry["centroids"]
         if type(bits) is not int or type(count) is not int:
             raise ValueError(f"bits {bits!r} and centroids {count!r} must be numbers")
-        return CodebookTensor(_codes(stored, entry, bits), self._take_floats(count), bits)
+        centroids = self._take("float32", count)
+        return CodebookTensor(self._codes(entry, bits), centroids, bits)
 
-    def _take_floats(self, count: int) -> Tensor:
-        if not 0 <= count <= len(self.floats):
-            raise ValueError(
-                f"{count} scales, centroids or bounds are needed; {len(self.floats)} are left in {FLOATS!r}"
+    def _codes(self, entry: Mapping[str, Any], bits: int) -> Tensor:
+        if bits not in range(1, 9) or type(entry["bytes"]) is not int:
+            raise ValueError(f"bits are {bits!r}, bytes {entry['bytes']!r}; 1 to 8 and a number are possible")
+        stream = self._take(CODES, entry["bytes"]).numpy()
+        return torch.from_numpy(np.ascontiguousarray(_decoded(stream, entry, bits))).reshape(entry["shape"])
+
+    def _take(self, name: str, count: int) -> Tensor:
+        available = self.rest.get(name, torch.empty(0))
+        if not 0 <= count <= len(available):
+            raise ValueError(f"{count} numbers of {name[:80]!r} are needed; {len(available)} are left in the file")
+        if not count:
+            return (
+                available[:0] if name in self.rest else torch.empty(0, dtype=_dtype("uint8" if name == CODES else name))
             )
-        taken, self.floats = self.floats[:count].clone(), self.floats[count:]
+        taken, self.rest[name] = available[:count].clone(), available[count:]
         return taken
 
     def check_all_read(self) -> None:
-        if self.stored or len(self.floats) or len(self.zero_points):
-            raise PackedFileError(
-                f"the header does not list the tensors {sorted(self.stored)[:5]}, "
-                f"{len(self.floats)} floats and {len(self.zero_points)} zero points"
-            )
+        left = {name: len(numbers) for name, numbers in self.rest.items() if len(numbers)}
+        if left:
+            raise PackedFileError(f"the header says nothing of the last numbers in the file: {left}")
 
 
-def _codes(stored: Tensor, entry: Mapping[str, Any], bits: int) -> Tensor:
-    if stored.dtype != torch.uint8 or stored.ndim != 1:
-        raise ValueError(f"stored as {stored.dtype} of {stored.ndim} dimensions; a row of torch.uint8 is needed")
-    if bits not in range(1, 9):
-        raise ValueError(f"bits are {bits!r}; 1 to 8 are possible")
-    shape, stream, coding = entry["shape"], stored.numpy(), entry["coding"]
-    count = math.prod(shape)
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _dtype(name: object) -> torch.dtype:
+    dtype = DTYPES.get(name) if isinstance(name, str) else None
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"type {str(name)[:80]!r} is unknown")
+    return dtype
+
+
+def _decoded(stream: Bytes, entry: Mapping[str, Any], bits: int) -> Bytes:
+    count, coding = math.prod(entry["shape"]), entry["coding"]
     if coding == "bits":
-        codes = unpack_bits(stream, bits, count)
-    elif coding == "ans":
-        if count > LARGEST_RATIO * len(stream):
-            raise ValueError(f"{count} codes in {len(stream)} bytes; at most {LARGEST_RATIO} a byte are read")
-        codes = entropy.decode(stream, bits, count)
-    else:
-        raise ValueError(f"coding {coding!r} is unknown")
-    return torch.from_numpy(np.ascontiguousarray(codes)).reshape(shape)
+        return unpack_bits(stream, bits, count)
+    if coding != "ans":
+        raise ValueError(f"coding {str(coding)[:80]!r} is unknown")
+    if count > LARGEST_RATIO * len(stream):
+        raise ValueError(f"{count} codes in {len(stream)} bytes; at most {LARGEST_RATIO} a byte are read")
+    return entropy.decode(stream, bits, count)
