@@ -4,6 +4,7 @@ state = read_state(Path("model.pth"))       # or .bin, .safetensors, or a packed
 """
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,7 +63,10 @@ def _is_torch_file(path: Path) -> bool:
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch warns of pickles that it might refuse; if it does, that is the error.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path}: holds more than tensors, and is not read ({str(error).splitlines()[0]})") from error
     except (RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:

@@ -26,7 +26,6 @@ from compression.quantization.ranges import min_max
 
 
 def pruned(model, images):
-    """Every output of the head but the first is cut, and all of a plain convolution's filters but one."""
     cut = copy.deepcopy(model)
     cut.head = nn.Linear(model.head.in_features, 1)
     return cut
