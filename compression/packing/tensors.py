@@ -5,8 +5,7 @@
 
 Each tensor's codes become a stream of bytes, packed bits or entropy-coded, whichever is smaller. In the file streams
 lie one after another in the tensor `CODES`, and all other numbers in a tensor of their type, called after it, in the
-order of the
-entries: a name and shape of its own for each small tensor would take more than its numbers.
+order of the entries: a name and shape of its own for each small tensor would take more than its numbers.
 """
 
 import math
@@ -231,9 +230,7 @@ class _Reader:
         if not 0 <= count <= len(available):
             raise ValueError(f"{count} numbers of {name[:80]!r} are needed; {len(available)} are left in the file")
         if not count:
-            return (
-                available[:0] if name in self.rest else torch.empty(0, dtype=_dtype("uint8" if name == CODES else name))
-            )
+            return torch.empty(0, dtype=_dtype("uint8" if name == CODES else name))
         taken, self.rest[name] = available[:count].clone(), available[count:]
         return taken
 

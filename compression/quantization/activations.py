@@ -79,9 +79,11 @@ def quantize_activations(
         if hasattr(layer, INPUT):
             raise ValueError(f"layer {name!r}: its activations are already quantized")
     for name, (taken, given) in observe(quantized, layers, batches, observer).items():
-        attach_activation_quantizer(layers[name], INPUT, _quantizer(name, taken, per_tensor))
-        if isinstance(layers[name], _ConvNd):
-            attach_activation_quantizer(layers[name], OUTPUT, _quantizer(name, given, per_tensor))
+        layer = layers[name]
+        device = next(layer.parameters()).device
+        attach_activation_quantizer(layer, INPUT, _quantizer(name, taken, per_tensor).to(device))
+        if isinstance(layer, _ConvNd):
+            attach_activation_quantizer(layer, OUTPUT, _quantizer(name, given, per_tensor).to(device))
     return quantized
 
 

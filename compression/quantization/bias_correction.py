@@ -59,7 +59,7 @@ def output_means(model: nn.Module, layers: dict[str, nn.Module], batches: Iterab
     def watch(name: str, layer: nn.Module) -> RemovableHandle:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             channels = output.movedim(1 if isinstance(layer, _ConvNd) else -1, 0).flatten(1).double()
-            sums[name] = sums.get(name, torch.zeros(1)) + channels.sum(dim=1)
+            sums[name] = sums.get(name, torch.zeros(())) + channels.sum(dim=1)
             counts[name] = counts.get(name, 0) + channels.shape[1]
 
         return layer.register_forward_hook(hook, prepend=True)

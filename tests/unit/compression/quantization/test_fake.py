@@ -8,7 +8,9 @@ from random_networks import draw_network, network_plans
 from torch import nn
 from torch.nn.utils import parametrize
 
+from compression.quantization.activations import quantize_activations
 from compression.quantization.affine import AffineSpec, fit_grid, quantize_affine
+from compression.quantization.codebook import share_weights
 from compression.quantization.fake import bake, fake_quantize, follow_weights, freeze, quantize_each, quantize_weights
 from compression.quantization.layers import weight_layers
 from compression.quantization.ranges import least_squares, min_max
@@ -133,3 +135,14 @@ def test_other_parametrizations_of_a_layer_survive_quantizing_and_baking():
     assert torch.equal(baked(inputs), quantized(inputs))
     assert isinstance(model[0].weight, nn.Parameter)
     assert torch.equal(baked[0].bias, model[0].bias)
+
+
+@given(network_plans, st.sampled_from(["affine", "codebook", "activations"]))
+@settings(deadline=None, max_examples=6)
+def test_quantized_models_can_be_exported(plan, kind):
+    model, images = draw_network(plan)
+    quantized = share_weights(model, 3) if kind == "codebook" else quantize_weights(model, AffineSpec(4))
+    if kind == "activations":
+        quantized = quantize_activations(quantized, [images])
+    exported = torch.export.export(quantized, (images,)).module()
+    assert torch.equal(exported(images), quantized(images))
