@@ -1,7 +1,7 @@
 """Which layers of a model have weights to quantize.
 
-for name, layer in weight_layers(model, skip=["fc"]).items():
-    print(name, layer.weight.shape)
+layers = weight_layers(model, skip=["fc"])      # {"conv1": Conv2d(...), ...}
+axis = output_axis(layers["conv1"])             # of its weight
 """
 
 from collections.abc import Iterable

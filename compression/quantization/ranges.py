@@ -15,10 +15,13 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
-SHRINKS: Final = 48
-"""Ranges tried by `least_squares` between the whole one and `NARROWEST` of it."""
+SHARES: Final = 64
+"""Ranges tried by `least_squares`, from `WIDEST` of the whole one to `NARROWEST` of it."""
 
+WIDEST: Final = 1.25
 NARROWEST: Final = 0.2
+
+SETTLING_STEPS: Final = 4
 
 MOST_VALUES_OF_A_QUANTILE: Final = 1 << 20
 """Values a row looked at by `percentile`, evenly spread, if it has more: sorting more tells nothing."""
@@ -67,14 +70,16 @@ def percentile(rows: Tensor, levels: int, symmetric: bool, share: float = 99.9) 
 def least_squares(rows: Tensor, levels: int, symmetric: bool) -> tuple[Tensor, Tensor]:
     """The range of least squared rounding and clipping error, of those on a fine grid.
 
-    Both ends together are drawn in to a share of the whole range, then each end alone, by `SHRINKS` shares each. So the
-    error is never above `min_max`'s.
+    Both ends together are set to `SHARES` shares of the whole range; then a symmetric scale settles
+    in the nearest local optimum, and else each end is set alone. So the error is never above `min_max`'s.
     """
     low, high = min_max(rows, levels, symmetric)
-    shares = torch.linspace(1, NARROWEST, SHRINKS, dtype=torch.float64).tolist()
+    # Beyond the whole range outer codes stand for no value, which suits a row of few values now and then.
+    widest = max(levels / (levels - 1), WIDEST)
+    shares = [1.0, *torch.linspace(widest, NARROWEST, SHARES, dtype=torch.float64).tolist()]
     low, high = _best(rows, levels, symmetric, [(low * share, high * share) for share in shares])
     if symmetric:
-        return low, high
+        return _settled(rows, levels, low, high)
     low, high = _best(rows, levels, symmetric, [(low, high * share) for share in shares])
     return _best(rows, levels, symmetric, [(low * share, high) for share in shares])
 
@@ -88,6 +93,18 @@ def _best(rows: Tensor, levels: int, symmetric: bool, candidates: list[tuple[Ten
         least = torch.where(better, error, least)
         best_low, best_high = torch.where(better, low, best_low), torch.where(better, high, best_high)
     return best_low, best_high
+
+
+def _settled(rows: Tensor, levels: int, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Takes in turn the best codes for the scale and the best scale for the codes, <w, q> / <q, q>; a symmetric grid."""
+    for _ in range(SETTLING_STEPS):
+        step = (high * 2 / levels)[:, None]
+        step = torch.where(step > 0, step, torch.ones_like(step))
+        codes = torch.round(rows / step).clamp_(-levels / 2, levels / 2)
+        squares = codes.square().sum(dim=1)
+        fitted = torch.where(squares > 0, (codes * rows).sum(dim=1) / squares, 2 * high / levels) * levels / 2
+        low, high = _best(rows, levels, True, [(low, high), (-fitted, fitted)])
+    return low, high
 
 
 def _squared_error(rows: Tensor, low: Tensor, high: Tensor, levels: int, symmetric: bool) -> Tensor:

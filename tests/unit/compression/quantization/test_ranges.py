@@ -61,14 +61,13 @@ def least_error_by_breakpoints(values, largest):
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(20))
 def test_least_squares_comes_near_the_exact_optimum_and_beats_min_max(bits, seed):
     values = torch.randn(40, generator=torch.Generator().manual_seed(seed))
     fitted = squared_error(values, AffineSpec(bits, axis=None, ranges=least_squares))
     optimum = least_error_by_breakpoints(values.double().numpy(), 2 ** (bits - 1) - 1)
-    # The scales tried are 1.7 % apart.
-    assert optimum * (1 - 1e-6) <= fitted <= optimum * 1.05
-    assert fitted < squared_error(values, AffineSpec(bits, axis=None))
+    assert optimum * (1 - 1e-6) <= fitted <= optimum * 1.02
+    assert fitted <= squared_error(values, AffineSpec(bits, axis=None))
 
 
 @given(rows, st.integers(2, 8), st.booleans())
