@@ -96,7 +96,7 @@ def _best(rows: Tensor, levels: int, symmetric: bool, candidates: list[tuple[Ten
 
 
 def _settled(rows: Tensor, levels: int, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Takes in turn the best codes for the scale and the best scale for the codes, <w, q> / <q, q>; a symmetric grid."""
+    """Takes in turn the best codes for a symmetric scale and the best scale for the codes, <w, q> / <q, q>."""
     for _ in range(SETTLING_STEPS):
         step = (high * 2 / levels)[:, None]
         step = torch.where(step > 0, step, torch.ones_like(step))
