@@ -1,4 +1,16 @@
-"""Weights as 8-bit codes with one range per tensor, or as 16-bit floats."""
+"""Weights and activations in fewer bits.
+
+Here is the report's own method: a whole state dict as 8-bit codes with one range per tensor, or as 16-bit floats.
+Beside it:
+
+* `affine`: 2 to 8 bits, per tensor or channel, symmetric or not, over `ranges` by min-max, percentile or least squares
+* `codebook`: weights shared by k-means, 1 to 8 bits; centroids can be trained on
+* `fake`: quantized weights in a model, for use and for quantization-aware training
+* `activations`: activations on calibrated grids; `integer`: the integer arithmetic that this stands for
+* `folding`: BatchNorm folded into convolutions; `bias_correction`: biases that make up for rounding
+* `mixed_precision`: bits for each layer under a budget of bytes
+* `layers`: which layers have weights to quantize
+"""
 
 import math
 from collections.abc import Callable, Mapping

@@ -1,0 +1,1 @@
+"""The command line: `options`, the `actions` they ask for, what is read (`source_file`) and shown (`state_tables`)."""

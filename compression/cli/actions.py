@@ -1,0 +1,146 @@
+"""What the command line does; the options are `options`'s."""
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import safetensors.torch
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from compression.atomic_file import replacing
+from compression.cli.source_file import is_packed, read_state
+from compression.cli.state_tables import bench_table, inspection_table, relative_error
+from compression.packing import entropy
+from compression.packing.entropy import MissingCoderError
+from compression.packing.state_file import (
+    Method,
+    affine,
+    cast,
+    codebook,
+    min_max_bytes,
+    pack_state_dict,
+    pack_tensors,
+    read_packed,
+)
+from compression.packing.tensors import Packable, encode_tensors, restore
+from compression.quantization.affine import AffineSpec
+from compression.quantization.ranges import RangeRule, least_squares, min_max, percentile
+
+_CASTS: Final[Mapping[str, torch.dtype]] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs a command; an error of file or tensor is one line on stderr, and status 1."""
+    commands: dict[str, Callable[[argparse.Namespace], None]] = {
+        "pack": _pack,
+        "unpack": _unpack,
+        "inspect": _inspect,
+        "bench": _bench,
+    }
+    try:
+        commands[options.command](options)
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError, MissingCoderError) as error:
+        print(f"compression {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def method(options: argparse.Namespace) -> Method:
+    """The method that the options of `pack` ask for.
+
+    Raises:
+        ValueError: If it can't have these options.
+    """
+    if options.method == "affine":
+        return affine(
+            AffineSpec(
+                bits=options.bits,
+                symmetric=not options.asymmetric,
+                axis=None if options.per_tensor else 0,
+                ranges=_range_rule(options),
+            )
+        )
+    if options.method == "codebook":
+        return codebook(options.bits)
+    if options.method == "min-max-8":
+        return min_max_bytes()
+    return cast(_CASTS[options.method]) if options.method in _CASTS else (lambda tensor, _: tensor)
+
+
+def _range_rule(options: argparse.Namespace) -> RangeRule:
+    if options.ranges == "percentile":
+        return functools.partial(percentile, share=options.share)
+    return least_squares if options.ranges == "least-squares" else min_max
+
+
+def _pack(options: argparse.Namespace) -> None:
+    state = read_state(options.file, options.limit)
+    coded = False if options.no_entropy else None
+    size = pack_state_dict(state, options.output, method(options), coded)
+    _report(options.file, options.output, size)
+
+
+def _unpack(options: argparse.Namespace) -> None:
+    packed = read_packed(options.file, options.limit)
+    state = {name: restore(tensor).contiguous() for name, tensor in packed.items()}
+    payload = safetensors.torch.save(state)
+    with replacing(options.output) as temporary:
+        temporary.write_bytes(payload)
+    _report(options.file, options.output, len(payload))
+
+
+def _report(source: Path, target: Path, size: int) -> None:
+    before = source.stat().st_size
+    print(f"{target}: {size:,} bytes, {size / before:.3f} of {source}'s {before:,}")
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    packed: Mapping[str, Packable]
+    packed = read_packed(options.file, options.limit) if is_packed(options.file) else read_state(options.file)
+    original = read_state(options.original, options.limit) if options.original else None
+    _console().print(inspection_table(packed, _stored_bytes(packed), original))
+
+
+def _bench(options: argparse.Namespace) -> None:
+    state = read_state(options.file, options.limit)
+    rows: list[tuple[str, int, int, float]] = []
+    for name, count, each in _compared(options.bits):
+        packed = pack_tensors(state, each)
+        size = sum(_stored_bytes(packed).values())
+        rows.append((name, count, size, relative_error(state, {key: restore(entry) for key, entry in packed.items()})))
+    plain = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    _console().print(bench_table(rows, plain))
+
+
+def _compared(bits: Sequence[int]) -> Iterator[tuple[str, int, Method]]:
+    yield "float16", 16, cast(torch.float16)
+    yield "bfloat16", 16, cast(torch.bfloat16)
+    yield "min-max-8", 8, min_max_bytes()
+    for count in bits:
+        if count > 1:
+            yield "affine, min-max", count, affine(AffineSpec(count))
+            yield "affine, percentile", count, affine(AffineSpec(count, ranges=percentile))
+            yield "affine, least-squares", count, affine(AffineSpec(count, ranges=least_squares))
+            yield "affine, per tensor", count, affine(AffineSpec(count, axis=None))
+        yield "codebook", count, codebook(count)
+
+
+def _stored_bytes(packed: Mapping[str, Packable]) -> dict[str, int]:
+    coded = entropy.available()
+    return {name: _bytes(encode_tensors({name: tensor}, coded)[1]) for name, tensor in packed.items()}
+
+
+def _bytes(stored: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in stored.values())
+
+
+def _console() -> Console:
+    # Into a pipe, rich would fold names of tensors at 80 columns.
+    return Console() if sys.stdout.isatty() else Console(width=160)

@@ -1,0 +1,135 @@
+"""The command line: `python -m compression pack|unpack|inspect|bench`.
+
+    python -m compression pack model.pth --bits 4 -o model.packed.safetensors
+    python -m compression inspect model.packed.safetensors --original model.pth
+
+Only the options are here; torch is imported after they are read, so that `--help` comes at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NoReturn, TypeAlias
+
+METHODS: Final = ("affine", "codebook", "min-max-8", "float16", "bfloat16", "none")
+RANGES: Final = ("min-max", "percentile", "least-squares")
+
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (--help tells more)\n")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs a command; returns its exit status: 0 fine, 1 a file is wrong or can't be read, 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    from compression.cli import actions
+
+    try:
+        status = actions.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough, such as `head`. Python would complain once more when it closes the output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = _Parser(
+        prog="python -m compression",
+        description="Weights in fewer bytes. FILE is a state dict: safetensors, a packed file, or torch's .pth or "
+        ".bin, read without running any code in it.",
+    )
+    commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
+    for add in (_add_pack, _add_unpack, _add_inspect, _add_bench):
+        add(commands)
+    return parser
+
+
+def _add_pack(commands: _Commands) -> None:
+    command = commands.add_parser("pack", help="writes a state dict in fewer bits")
+    _add_file(command)
+    _add_output(command)
+    command.add_argument(
+        "--method",
+        choices=METHODS,
+        default="affine",
+        help="affine: a scale for evenly spaced codes; codebook: k-means; min-max-8: 8 bits between minimum and "
+        "maximum, biases and norms, too; none: as they are (default: affine)",
+    )
+    command.add_argument("--bits", type=_bits, default=8, help="2 to 8 for affine, 1 to 8 for codebook (default: 8)")
+    command.add_argument("--ranges", choices=RANGES, default="min-max", help="affine: how ranges are chosen")
+    command.add_argument(
+        "--share", type=_share, default=99.9, help="percentile: percent of values inside (default: 99.9)"
+    )
+    command.add_argument("--asymmetric", action="store_true", help="affine: with a zero point")
+    command.add_argument("--per-tensor", action="store_true", help="affine: one scale a tensor, not one a channel")
+    command.add_argument("--no-entropy", action="store_true", help="packed bits alone, readable without [entropy]")
+
+
+def _add_unpack(commands: _Commands) -> None:
+    command = commands.add_parser("unpack", help="writes a packed file as plain safetensors of floats")
+    _add_file(command)
+    _add_output(command)
+
+
+def _add_inspect(commands: _Commands) -> None:
+    command = commands.add_parser("inspect", help="shows each tensor: shape, bits, bytes, share")
+    _add_file(command)
+    command.add_argument("--original", type=Path, metavar="FILE", help="the file it was made of: shows the error, too")
+
+
+def _add_bench(commands: _Commands) -> None:
+    command = commands.add_parser("bench", help="compares methods and bits: bytes and error; writes nothing")
+    _add_file(command)
+    command.add_argument("--bits", type=_bits, nargs="+", default=[8, 4, 2], help="(default: 8 4 2)")
+
+
+def _add_file(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", type=Path, metavar="FILE")
+    command.add_argument(
+        "--limit",
+        type=_gibibytes,
+        default=4 << 30,
+        metavar="GIB",
+        help="refuse packed files that unpack to more (default: 4)",
+    )
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="file to write or replace")
+
+
+def _bits(text: str) -> int:
+    if text not in {str(bits) for bits in range(1, 9)}:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 8")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no percentage above 0 and at most 100")
+    return share
+
+
+def _gibibytes(text: str) -> int:
+    try:
+        size = int(float(text) * (1 << 30))
+    except (ValueError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of GiB above 0")
+    return size

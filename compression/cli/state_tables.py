@@ -1,0 +1,84 @@
+"""What the command line prints: tensors of a file, and methods compared."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+from torch import Tensor
+
+from compression.packing.tensors import CastTensor, Packable, restore
+from compression.quantization import QuantizedTensor
+from compression.quantization.affine import AffineTensor
+from compression.quantization.codebook import CodebookTensor
+
+
+def relative_error(state: Mapping[str, Tensor], restored: Mapping[str, Tensor]) -> float:
+    """Norm of what changed in all floating point tensors, over their norm, in float64; 0 if they are all zero."""
+    names = [name for name, tensor in state.items() if tensor.is_floating_point()]
+    changed = math.hypot(*(float((restored[name].double() - state[name].double()).norm()) for name in names))
+    norm = math.hypot(*(float(state[name].double().norm()) for name in names))
+    return changed / norm if norm else 0.0
+
+
+def inspection_table(
+    packed: Mapping[str, Packable], sizes: Mapping[str, int], original: Mapping[str, Tensor] | None
+) -> Table:
+    """A row for each tensor.
+
+    Args:
+        packed: As a file holds them.
+        sizes: Bytes of each.
+        original: What they were made of; the error is shown if it is given.
+
+    Raises:
+        ValueError: If the original has no such tensor, or one of another shape.
+    """
+    table = Table(box=box.SIMPLE, show_footer=True)
+    total = sum(sizes.values())
+    table.add_column("tensor", "total")
+    for header, footer in (("kind", ""), ("shape", ""), ("bits", ""), ("bytes", f"{total:,}"), ("share", "100.0 %")):
+        table.add_column(header, footer, justify="right" if header != "kind" else "left", no_wrap=True)
+    if original is not None:
+        table.add_column("relative error", justify="right")
+    for name, entry in packed.items():
+        kind, bits, shape = _describe(entry)
+        share = f"{100 * sizes[name] / total:.1f} %" if total else ""
+        row = [escape(name), kind, "x".join(map(str, shape)) or "scalar", str(bits), f"{sizes[name]:,}", share]
+        table.add_row(*row, *([] if original is None else [_error(name, entry, original)]))
+    return table
+
+
+def bench_table(rows: Sequence[tuple[str, int, int, float]], plain: int) -> Table:
+    """A row for each method: its name, bits, bytes and relative error; `plain` is the bytes of what was packed."""
+    table = Table(box=box.SIMPLE)
+    table.add_column("method")
+    for header in ("bits", "bytes", "of plain", "relative error"):
+        table.add_column(header, justify="right")
+    table.add_row("plain", "", f"{plain:,}", "1.000", "0")
+    for name, bits, size, error in rows:
+        table.add_row(name, str(bits), f"{size:,}", f"{size / plain:.3f}" if plain else "", f"{error:.2e}")
+    return table
+
+
+def _describe(entry: Packable) -> tuple[str, int, tuple[int, ...]]:
+    if isinstance(entry, Tensor):
+        return str(entry.dtype).removeprefix("torch."), 8 * entry.element_size(), tuple(entry.shape)
+    if isinstance(entry, CastTensor):
+        return "cast", 8 * entry.values.element_size(), tuple(entry.values.shape)
+    kinds = {AffineTensor: "affine", CodebookTensor: "codebook", QuantizedTensor: "min-max"}
+    bits = 8 if isinstance(entry, QuantizedTensor) else _bits(entry)
+    return kinds[type(entry)], bits, tuple(entry.codes.shape)
+
+
+def _bits(entry: AffineTensor | CodebookTensor) -> int:
+    return entry.grid.bits if isinstance(entry, AffineTensor) else entry.bits
+
+
+def _error(name: str, entry: Packable, original: Mapping[str, Tensor]) -> str:
+    restored = restore(entry)
+    if name not in original or original[name].shape != restored.shape:
+        found = tuple(original[name].shape) if name in original else "no such tensor"
+        raise ValueError(f"tensor {name!r} has shape {tuple(restored.shape)}; the original has {found}")
+    return f"{relative_error({name: original[name]}, {name: restored}):.2e}" if restored.is_floating_point() else ""

@@ -1,0 +1,236 @@
+"""The layers of a model as JSON, and a base model given the layers of such a table.
+
+    table = describe_layers(pruned)             # [{"name": "conv1", "type": "Conv2d", "in_channels": 3, ...}, ...]
+    model = copy.deepcopy(base)
+    apply_layer_table(model, table)             # new layers are on the meta device: they have shapes, no memory
+
+Only the types in `LAYER_TYPES` are ever built, from the listed arguments, each checked; all other modules are the base
+model's. A factorized layer is an `nn.Sequential` in place of the layer it was.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from compression.packing.container import PackedFileError
+
+_LARGEST_SIZE: Final = 1 << 31
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and 0 < value < _LARGEST_SIZE
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < _LARGEST_SIZE
+
+
+def _is_sizes(value: object) -> bool:
+    return _is_size(value) or (isinstance(value, list) and 0 < len(value) <= 8 and all(map(_is_size, value)))
+
+
+def _is_padding(value: object) -> bool:
+    counts = isinstance(value, list) and 0 < len(value) <= 3 and all(map(_is_count, value))
+    return _is_count(value) or counts or value in ("same", "valid")
+
+
+def _is_flag(value: object) -> bool:
+    return type(value) is bool
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_number_or_none(value: object) -> bool:
+    return value is None or _is_number(value)
+
+
+def _is_index_or_none(value: object) -> bool:
+    return value is None or _is_count(value)
+
+
+def _one_of(*values: str) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and value in values
+
+
+_Checks = Mapping[str, Callable[[object], bool]]
+
+_CONV: Final[_Checks] = {
+    "in_channels": _is_size,
+    "out_channels": _is_size,
+    "kernel_size": _is_sizes,
+    "stride": _is_sizes,
+    "padding": _is_padding,
+    "dilation": _is_sizes,
+    "groups": _is_size,
+    "bias": _is_flag,
+    "padding_mode": _one_of("zeros", "reflect", "replicate", "circular"),
+}
+_CONV_TRANSPOSE: Final[_Checks] = {**_CONV, "output_padding": _is_padding}
+_BATCH_NORM: Final[_Checks] = {
+    "num_features": _is_size,
+    "eps": _is_number,
+    "momentum": _is_number_or_none,
+    "affine": _is_flag,
+    "track_running_stats": _is_flag,
+}
+
+LAYER_TYPES: Final[Mapping[type[nn.Module], _Checks]] = {
+    nn.Conv1d: _CONV,
+    nn.Conv2d: _CONV,
+    nn.Conv3d: _CONV,
+    nn.ConvTranspose1d: _CONV_TRANSPOSE,
+    nn.ConvTranspose2d: _CONV_TRANSPOSE,
+    nn.ConvTranspose3d: _CONV_TRANSPOSE,
+    nn.Linear: {"in_features": _is_size, "out_features": _is_size, "bias": _is_flag},
+    nn.Embedding: {"num_embeddings": _is_size, "embedding_dim": _is_size, "padding_idx": _is_index_or_none},
+    nn.BatchNorm1d: _BATCH_NORM,
+    nn.BatchNorm2d: _BATCH_NORM,
+    nn.BatchNorm3d: _BATCH_NORM,
+    nn.InstanceNorm1d: _BATCH_NORM,
+    nn.InstanceNorm2d: _BATCH_NORM,
+    nn.InstanceNorm3d: _BATCH_NORM,
+    nn.GroupNorm: {"num_groups": _is_size, "num_channels": _is_size, "eps": _is_number, "affine": _is_flag},
+    nn.LayerNorm: {
+        "normalized_shape": _is_sizes,
+        "eps": _is_number,
+        "elementwise_affine": _is_flag,
+        "bias": _is_flag,
+    },
+    nn.PReLU: {"num_parameters": _is_size},
+    nn.ReLU: {"inplace": _is_flag},
+    nn.ReLU6: {"inplace": _is_flag},
+    nn.SiLU: {"inplace": _is_flag},
+    nn.Hardswish: {"inplace": _is_flag},
+    nn.GELU: {"approximate": _one_of("none", "tanh")},
+    nn.Sigmoid: {},
+    nn.Tanh: {},
+    nn.Identity: {},
+}
+_TYPES_BY_NAME: Final = {kind.__name__: kind for kind in LAYER_TYPES}
+_WITHOUT_DEVICE: Final = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.GELU, nn.Sigmoid, nn.Tanh, nn.Identity)
+
+
+class _Missing(nn.Identity):
+    """Stands for a child that the base model does not have, until its own row of the table builds it."""
+
+
+def describe_layers(model: nn.Module) -> list[dict[str, Any]]:
+    """All layers of `LAYER_TYPES` and all plain Sequentials, by name, parents before children.
+
+    Arguments that are torch's defaults are left out.
+    """
+    described = ((name, describe_layer(module)) for name, module in model.named_modules())
+    return [{"name": name, **layer} for name, layer in described if layer is not None]
+
+
+def describe_layer(module: nn.Module) -> dict[str, Any] | None:
+    """Type and arguments of one layer; None for a type that is not listed."""
+    kind = parametrize.type_before_parametrizations(module)
+    if kind is nn.Sequential:
+        return {"type": "Sequential", "children": list(module._modules)}
+    if kind not in LAYER_TYPES:
+        return None
+    arguments = {name: _argument(module, name) for name in LAYER_TYPES[kind]}
+    defaults = inspect.signature(kind).parameters
+    return {"type": kind.__name__} | {
+        name: value for name, value in arguments.items() if value != defaults[name].default or name == "bias"
+    }
+
+
+def _argument(module: nn.Module, name: str) -> Any:
+    value = getattr(module, name)
+    if name == "bias":
+        return value is not None
+    if not isinstance(value, tuple):
+        return value
+    # (3, 3) is what torch makes of 3; a normalized shape counts its dimensions, and stays a list.
+    return value[0] if len(set(value)) == 1 and name != "normalized_shape" else list(value)
+
+
+def apply_layer_table(model: nn.Module, table: object) -> None:
+    """Gives a model, in place, the layers that differ from those of a table; they are built on the meta device.
+
+    Args:
+        model: The base model.
+        table: As `describe_layers` made it; anything else is an error.
+
+    Raises:
+        PackedFileError: If the table is malformed, names a type that is not listed or a layer that the model does not
+            have, or arguments that are no layer's.
+    """
+    if not isinstance(table, list) or not all(isinstance(row, dict) for row in table):
+        raise PackedFileError(f"'layers' is {str(table)[:80]!r}; a list of objects is needed")
+    seen = set[str]()
+    for row in table:
+        name = row.get("name")
+        if not isinstance(name, str) or name in seen:
+            raise PackedFileError(f"layer name {str(name)[:80]!r} is no text or there twice")
+        seen.add(name)
+        modules = dict(model.named_modules(remove_duplicate=False))
+        if name not in modules:
+            raise PackedFileError(f"layer {name!r}: the base model has no such layer")
+        wanted = {key: value for key, value in row.items() if key != "name"}
+        if describe_layer(modules[name]) != wanted:
+            if not name:
+                raise PackedFileError("the model as a whole is of another type than the base model")
+            _replace(model, modules[name], _built(name, wanted, modules[name]))
+    for name, module in model.named_modules():
+        if isinstance(module, _Missing):
+            raise PackedFileError(f"layer {name!r}: neither the file nor the base model says what it is")
+
+
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    # Wherever the model shares the layer.
+    for parent in list(model.modules()):
+        for child_name, child in parent._modules.items():
+            if child is old:
+                parent._modules[child_name] = new
+
+
+def _built(name: str, wanted: Mapping[str, Any], present: nn.Module) -> nn.Module:
+    arguments = {key: value for key, value in wanted.items() if key != "type"}
+    if wanted.get("type") == "Sequential":
+        return _sequential(name, arguments, present)
+    kind = _TYPES_BY_NAME.get(str(wanted.get("type")))
+    if kind is None:
+        raise PackedFileError(f"layer {name!r}: type {str(wanted.get('type'))[:80]!r} is not one that files may build")
+    for key, value in arguments.items():
+        check = LAYER_TYPES[kind].get(key)
+        if check is None or not check(value) or not _has_dimensions(kind, value):
+            raise PackedFileError(f"layer {name!r}: {kind.__name__} can't have {str(key)[:80]} = {str(value)[:80]}")
+    settled: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()
+    }
+    try:
+        built = kind(**settled) if kind in _WITHOUT_DEVICE else kind(**settled, device="meta")
+    except (ValueError, TypeError, RuntimeError, IndexError, AssertionError, OverflowError) as error:
+        raise PackedFileError(f"layer {name!r}: no {kind.__name__} can have {settled} ({error})") from error
+    return built.train(present.training)
+
+
+def _has_dimensions(kind: type[nn.Module], value: object) -> bool:
+    """Whether a list has a number for each dimension of a convolution, which torch itself does not check."""
+    dimensions = {"1d": 1, "2d": 2, "3d": 3}.get(kind.__name__[-2:])
+    return not isinstance(value, list) or dimensions is None or len(value) == dimensions
+
+
+def _sequential(name: str, arguments: Mapping[str, Any], present: nn.Module) -> nn.Module:
+    children = arguments.get("children")
+    if (
+        set(arguments) != {"children"}
+        or not isinstance(children, list)
+        or len(set(map(str, children))) != len(children)
+    ):
+        raise PackedFileError(f"layer {name!r}: a Sequential has a list of different 'children' and nothing else")
+    sequential = nn.Sequential()
+    for child in children:
+        try:
+            sequential.add_module(child, _Missing() if (known := present._modules.get(child)) is None else known)
+        except (KeyError, TypeError) as error:
+            raise PackedFileError(f"layer {name!r}: a child can't be called {str(child)[:80]!r} ({error})") from error
+    return sequential.train(present.training)

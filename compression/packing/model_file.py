@@ -1,0 +1,233 @@
+"""A compressed model in one file: its layers, its codes, and nothing that could run.
+
+    model = torchvision.models.resnet18()
+    small = quantize_weights(factorize_to_budget(model, 4_000_000), AffineSpec(bits=4))
+    save_model(small, "small.safetensors")
+    same = load_model("small.safetensors", base=torchvision.models.resnet18())
+    unpack_state_dict("small.safetensors")      # or only its weights, as float tensors
+
+The base gives the model's code: how its layers are wired. The file gives sizes, types and weights of layers that were
+pruned, factorized or rewritten, and the quantizers of weights and activations, so that the loaded model can be trained
+on and saved again, to the same bytes.
+"""
+
+import copy
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from compression.packing import entropy
+from compression.packing.container import PackedFileError, read, write
+from compression.packing.layer_table import apply_layer_table, describe_layers
+from compression.packing.state_file import VERSION, check_version
+from compression.packing.tensors import DEFAULT_LIMIT, Packable, decode_tensors, encode_tensors, restore
+from compression.quantization import QuantizedTensor
+from compression.quantization.activations import INPUT, OUTPUT, attach_activation_quantizer
+from compression.quantization.affine import AffineTensor, Grid
+from compression.quantization.codebook import CodebookTensor, CodebookWeight, attach_codebook
+from compression.quantization.fake import FakeQuantize, FakeQuantizedWeight, attach_grid, freeze
+from compression.quantization.layers import weight_layers
+
+_PARAMETRIZATIONS = ".parametrizations."
+
+
+def save_model(model: nn.Module, path: str | os.PathLike[str], entropy_coded: bool | None = None) -> int:
+    """Writes a model to one file, which appears complete or not at all; the same model gives the same bytes.
+
+    Args:
+        model: Of any layers; those of `layer_table.LAYER_TYPES` may differ from the base model's that is given on
+            loading. Grids that follow their weights are frozen as they are now.
+        path: File to write or replace.
+        entropy_coded: Whether codes are entropy-coded; if None, when the extra [entropy] is installed.
+
+    Returns:
+        Size of the file in bytes.
+
+    Raises:
+        ValueError: If something in the model's state is no tensor, or a weight has a parametrization of another kind.
+        OSError: If the file can't be written.
+    """
+    frozen = freeze(model)
+    coded = entropy.available() if entropy_coded is None else entropy_coded
+    entries, stored = encode_tensors(model_tensors(frozen), coded)
+    header = {
+        "version": VERSION,
+        "tensors": entries,
+        "layers": describe_layers(frozen),
+        "activations": _describe_activations(frozen),
+    }
+    return write(Path(path), header, stored)
+
+
+def load_model(path: str | os.PathLike[str], base: nn.Module, limit: int = DEFAULT_LIMIT) -> nn.Module:
+    """Reads a model that `save_model` wrote.
+
+    Args:
+        path: The file.
+        base: The uncompressed model, with any weights; stays as it is.
+        limit: Most bytes that the tensors may take as float32.
+
+    Returns:
+        The compressed model, on the base's device and with its training flags, ready to run or to be trained on.
+
+    Raises:
+        PackedFileError: If the file is damaged, foreign, inconsistent in itself, too large, or does not fit the base.
+        MissingCoderError: If it is entropy-coded, and the coder is not installed.
+        OSError: If there is no such file, or it can't be read.
+    """
+    try:
+        header, stored = read(Path(path))
+        check_version(header.get("version"))
+        if "layers" not in header:
+            raise PackedFileError("holds a state dict, no model; unpack_state_dict reads it")
+        tensors = decode_tensors(header.get("tensors"), stored, limit)
+        model = copy.deepcopy(base)
+        apply_layer_table(model, header["layers"])
+        _apply_activations(model, header.get("activations"))
+        _fill(model, tensors)
+        _check_same(model, tensors)
+    except PackedFileError as error:
+        raise PackedFileError(f"{os.fspath(path)}: {error}") from error
+    return model
+
+
+def model_tensors(model: nn.Module) -> dict[str, Packable]:
+    """The state of a model by name, quantized weights as their codes.
+
+    Raises:
+        ValueError: If something in it is no tensor, or a weight has a parametrization of another kind.
+    """
+    tensors: dict[str, Packable] = {}
+    for key, tensor in model.state_dict().items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"{key!r} of the model's state is a {type(tensor).__name__}; only tensors can be stored")
+        owner, inside, rest = f".{key}".rpartition(_PARAMETRIZATIONS)
+        if not inside:
+            tensors[key] = tensor
+        elif not rest.startswith("weight."):
+            raise ValueError(f"layer {owner[1:]!r}: its {rest.split('.')[0]} is parametrized; only a weight may be")
+        else:
+            # Comes once for the float weight, or centroids, and once for each buffer of the quantizer.
+            name = owner.removeprefix(".")
+            tensors[f"{name}.weight".removeprefix(".")] = _quantized_weight(name, model.get_submodule(name))
+    # A state dict's order tells in which order quantizers were attached, which a loaded model need not share.
+    return dict(sorted(tensors.items()))
+
+
+def _quantized_weight(name: str, layer: nn.Module) -> Packable:
+    steps = list(layer.get_submodule("parametrizations.weight").children())
+    if len(steps) == 1 and isinstance(steps[0], FakeQuantizedWeight | CodebookWeight):
+        return steps[0].quantized(layer.get_parameter("parametrizations.weight.original"))
+    kinds = [type(step).__name__ for step in steps]
+    raise ValueError(f"layer {name!r}: its weight is parametrized by {kinds}; only one quantizer can be stored")
+
+
+def _describe_activations(model: nn.Module) -> list[dict[str, Any]]:
+    return [
+        {"layer": name, "role": role, "bits": quantizer.bits, "symmetric": quantizer.symmetric}
+        for name, layer in model.named_modules()
+        for role in (INPUT, OUTPUT)
+        if isinstance(quantizer := layer._modules.get(role), FakeQuantize)
+    ]
+
+
+def _apply_activations(model: nn.Module, rows: object) -> None:
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise PackedFileError(f"'activations' is {str(rows)[:80]!r}; a list of objects is needed")
+    modules = dict(model.named_modules())
+    for row in rows:
+        layer, role, bits, symmetric = (row.get(key) for key in ("layer", "role", "bits", "symmetric"))
+        known = isinstance(layer, str) and layer in modules and role in (INPUT, OUTPUT)
+        if not known or type(bits) is not int or type(symmetric) is not bool or role in modules[str(layer)]._modules:
+            raise PackedFileError(f"activation quantizer {str(row)[:160]} fits no layer of the model")
+        try:
+            grid = Grid(torch.ones(1), torch.zeros(1, dtype=torch.int32), bits, symmetric, None)
+        except ValueError as error:
+            raise PackedFileError(f"activation quantizer of layer {layer!r}: {error}") from error
+        attach_activation_quantizer(modules[str(layer)], str(role), FakeQuantize(grid))
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Packable]) -> None:
+    if any(parametrize.is_parametrized(module) for module in model.modules()):
+        raise PackedFileError("the base model has parametrized layers; plain ones are needed")
+    state = model.state_dict()
+    _check_fit(model, state, tensors)
+    device = next((tensor.device for tensor in state.values() if not tensor.is_meta), torch.device("cpu"))
+    for module in model.modules():
+        if any(tensor.is_meta for tensor in (*module.parameters(False), *module.buffers(False))):
+            module.to_empty(device=device, recurse=False)
+    for name, packed in tensors.items():
+        _set(model, name, restore(packed).to(device))
+    for name, packed in tensors.items():
+        layer = model.get_submodule(name.rpartition(".")[0])
+        if isinstance(packed, AffineTensor):
+            attach_grid(layer, packed.grid)
+        elif isinstance(packed, CodebookTensor):
+            attach_codebook(layer, packed)
+    model.to(device)
+
+
+def _check_fit(model: nn.Module, state: Mapping[str, Tensor], tensors: Mapping[str, Packable]) -> None:
+    layers = weight_layers(model)
+    if state.keys() != tensors.keys():
+        missing, unknown = sorted(state.keys() - tensors.keys()), sorted(tensors.keys() - state.keys())
+        raise PackedFileError(f"does not fit the base model: tensors {missing[:5]} are missing, {unknown[:5]} unknown")
+    for name, packed in tensors.items():
+        if isinstance(packed, QuantizedTensor):
+            raise PackedFileError(f"tensor {name!r}: codes between a minimum and a maximum are no model's weights")
+        shape = packed.shape if isinstance(packed, Tensor) else restore(packed).shape
+        if shape != state[name].shape:
+            raise PackedFileError(
+                f"tensor {name!r} has shape {tuple(shape)}; "
+                f"the base model with the file's layers needs {tuple(state[name].shape)}"
+            )
+        if not isinstance(packed, Tensor) and name.rpartition(".")[2] != "weight":
+            raise PackedFileError(f"tensor {name!r} is quantized; only a layer's weight may be")
+        if not isinstance(packed, Tensor) and name.rpartition(".")[0] not in layers:
+            raise PackedFileError(f"tensor {name!r} is quantized; only a convolution's or linear layer's weight may be")
+
+
+def _set(model: nn.Module, name: str, value: Tensor) -> None:
+    owner, _, leaf = name.rpartition(".")
+    module = model.get_submodule(owner)
+    parameter = module._parameters.get(leaf)
+    if parameter is None:
+        module._buffers[leaf] = value
+    elif parameter.is_floating_point() != value.is_floating_point():
+        raise PackedFileError(f"tensor {name!r} is {value.dtype}; the model has {parameter.dtype} there")
+    else:
+        parameter.data = value
+
+
+def _check_same(model: nn.Module, tensors: Mapping[str, Packable]) -> None:
+    """Checks that the model now holds what the file does, which it can't if the base ties what the file does not."""
+    for name, held in model_tensors(model).items():
+        if not _same(held, tensors[name]):
+            raise PackedFileError(f"tensor {name!r}: the base model ties it to another one, which differs in the file")
+
+
+def _same(one: Packable, other: Packable) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return _equal(one, other)
+    if isinstance(one, AffineTensor) and isinstance(other, AffineTensor):
+        grids = (one.grid, other.grid)
+        return (
+            _equal(one.codes, other.codes)
+            and _equal(*(grid.scale for grid in grids))
+            and (_equal(*(grid.zero_point for grid in grids)))
+        )
+    if isinstance(one, CodebookTensor) and isinstance(other, CodebookTensor):
+        return _equal(one.codes, other.codes) and _equal(one.centroids, other.centroids)
+    return False
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    one, other = one.detach().cpu().contiguous(), other.detach().cpu().contiguous()
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))

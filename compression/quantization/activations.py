@@ -1,0 +1,182 @@
+"""Static quantization of activations, with ranges observed on calibration batches.
+
+    model = fold_batch_norms(model.eval())
+    model = quantize_weights(model, AffineSpec(bits=8))
+    model = quantize_activations(model, batches)        # calibrates; asymmetric, one scale a tensor
+    logits = model(images)                              # computes what int8 hardware would, in float32
+
+Each convolution and linear layer rounds what it takes in, and each convolution what it gives out: where the ONNX export
+puts QuantizeLinear and DequantizeLinear. Gradients pass straight through, so that the model can be trained on.
+"""
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from compression.quantization.affine import AffineSpec, grid_of_range
+from compression.quantization.fake import FakeQuantize
+from compression.quantization.layers import weight_layers
+
+INPUT, OUTPUT = "input_quantizer", "output_quantizer"
+
+
+@dataclass
+class Range:
+    """Least and greatest value seen, zero always among them."""
+
+    low: float = 0.0
+    high: float = 0.0
+
+    def update(self, values: Tensor) -> None:
+        """Widens the range to all values of a batch."""
+        low, high = torch.aminmax(values.detach())
+        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+
+
+@dataclass
+class MeanRange(Range):
+    """Least and greatest value of a batch, on average over batches, so that one outlier does not stretch the range."""
+
+    batches: int = field(default=0)
+
+    def update(self, values: Tensor) -> None:
+        """Takes a batch into the averages."""
+        low, high = torch.aminmax(values.detach())
+        self.batches += 1
+        self.low += (min(float(low), 0.0) - self.low) / self.batches
+        self.high += (max(float(high), 0.0) - self.high) / self.batches
+
+
+def quantize_activations(
+    model: nn.Module,
+    batches: Iterable[Tensor],
+    spec: AffineSpec | None = None,
+    observer: Callable[[], Range] = MeanRange,
+    skip: Iterable[str] = (),
+) -> nn.Module:
+    """A copy of a model that quantizes its activations on grids calibrated with the given batches.
+
+    Args:
+        model: Stays as it is; run in evaluation mode. BatchNorm should have been folded.
+        batches: Model inputs, at least one.
+        spec: Bits and symmetry; one scale a tensor, whatever its axis says. 8 bits asymmetric if None.
+        observer: Makes what keeps the range of an activation: `Range` or `MeanRange`.
+        skip: Names of layers to leave as they are.
+
+    Raises:
+        ValueError: If there is no batch, an activation is not finite, or a layer is never called or quantizes its
+            activations already.
+    """
+    chosen = spec or AffineSpec(bits=8, symmetric=False)
+    per_tensor = AffineSpec(chosen.bits, chosen.symmetric, axis=None)
+    quantized = copy.deepcopy(model)
+    layers = weight_layers(quantized, skip)
+    for name, layer in layers.items():
+        if hasattr(layer, INPUT):
+            raise ValueError(f"layer {name!r}: its activations are already quantized")
+    for name, (taken, given) in observe(quantized, layers, batches, observer).items():
+        layer = layers[name]
+        device = next(layer.parameters()).device
+        attach_activation_quantizer(layer, INPUT, _quantizer(name, taken, per_tensor).to(device))
+        if isinstance(layer, _ConvNd):
+            attach_activation_quantizer(layer, OUTPUT, _quantizer(name, given, per_tensor).to(device))
+    return quantized
+
+
+def observe(
+    model: nn.Module, layers: dict[str, nn.Module], batches: Iterable[Tensor], observer: Callable[[], Range]
+) -> dict[str, tuple[Range, Range]]:
+    """Ranges of what layers take in and give out, over batches, in evaluation mode.
+
+    Raises:
+        ValueError: If there is no batch, or a layer is never called.
+    """
+    ranges = {name: (observer(), observer()) for name in layers}
+    called = set[str]()
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            called.add(name)
+            ranges[name][0].update(inputs[0])
+            ranges[name][1].update(output)
+
+        return hook
+
+    handles = [layer.register_forward_hook(watch(name)) for name, layer in layers.items()]
+    try:
+        run_in_evaluation(model, batches)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name in layers:
+        if name not in called:
+            raise ValueError(f"layer {name!r} was not called by any calibration batch")
+    return ranges
+
+
+def run_in_evaluation(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Runs a model on batches without gradients, and leaves its training flags as they were.
+
+    Raises:
+        ValueError: If there is no batch.
+    """
+    flags = {module: module.training for module in model.modules()}
+    model.eval()
+    seen = 0
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                model(batch)
+                seen += 1
+    finally:
+        for module, flag in flags.items():
+            module.training = flag
+    if not seen:
+        raise ValueError("no calibration batches; at least one is needed")
+
+
+def attach_activation_quantizer(layer: nn.Module, role: str, quantizer: FakeQuantize) -> None:
+    """Lets a layer round its inputs (role `INPUT`) or outputs (`OUTPUT`)."""
+    layer.add_module(role, quantizer)
+    if role == INPUT:
+        layer.register_forward_pre_hook(_round_input)
+    else:
+        layer.register_forward_hook(_round_output)
+
+
+def _round_input(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (layer.get_submodule(INPUT)(inputs[0]), *inputs[1:])
+
+
+def _round_output(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    rounded: Tensor = layer.get_submodule(OUTPUT)(output)
+    return rounded
+
+
+def _quantizer(name: str, seen: Range, spec: AffineSpec) -> FakeQuantize:
+    low, high = (torch.tensor([bound], dtype=torch.float64) for bound in (seen.low, seen.high))
+    if not bool(torch.isfinite(low) & torch.isfinite(high)):
+        raise ValueError(f"layer {name!r}: activations span {seen.low} to {seen.high}; finite ones are needed")
+    if spec.symmetric:
+        high = torch.maximum(-low, high)
+        low = -high
+    return FakeQuantize(grid_of_range(low, high, spec))
+
+
+def without_activation_quantizers(model: nn.Module) -> tuple[nn.Module, dict[tuple[str, str], FakeQuantize]]:
+    """A copy of a model that rounds no activations, and the quantizers it had, by layer and role."""
+    plain = copy.deepcopy(model)
+    quantizers: dict[tuple[str, str], FakeQuantize] = {}
+    for name, layer in weight_layers(plain).items():
+        for role in (INPUT, OUTPUT):
+            if isinstance(quantizer := layer._modules.get(role), FakeQuantize):
+                quantizers[name, role] = quantizer
+                delattr(layer, role)
+        for hooks, ours in ((layer._forward_pre_hooks, _round_input), (layer._forward_hooks, _round_output)):
+            for key in [key for key, hook in hooks.items() if hook is ours]:
+                del hooks[key]
+    return plain, quantizers

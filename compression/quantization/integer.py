@@ -1,0 +1,75 @@
+"""The integer arithmetic that a quantized layer stands for.
+
+    sums = integer_sums(model.conv1, images)            # int64, as int8 hardware accumulates them in int32
+    outputs = integer_output(model.conv1, images)       # sums * input scale * weight scale + bias
+
+With codes q and zero points z, y = s_x s_w * sum (q_x - z_x) (q_w - z_w) + bias (Jacob et al., 2018, equation 4).
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from compression.quantization.activations import INPUT
+from compression.quantization.affine import AffineTensor, Grid, encode
+from compression.quantization.fake import FakeQuantize, FakeQuantizedWeight
+from compression.quantization.layers import replace_weight
+
+
+def integer_sums(layer: nn.Module, inputs: Tensor) -> Tensor:
+    """The sums of products of integers, exactly.
+
+    Args:
+        layer: A convolution or linear layer whose weights and inputs are quantized.
+        inputs: float32, what the layer takes.
+
+    Returns:
+        int64, of the layer's output's shape, before scaling and bias.
+
+    Raises:
+        ValueError: If the layer's weight or inputs are not quantized.
+    """
+    weight, grid = _quantized_weight(layer), _input_grid(layer)
+    plain = copy.deepcopy(layer)
+    # Sums of products of 8-bit integers stay far below 2^53, so that float64 adds them without rounding.
+    replace_weight(plain, _centred(weight))
+    plain.register_parameter("bias", None)
+    plain._forward_pre_hooks.clear()
+    plain._forward_hooks.clear()
+    with torch.no_grad():
+        sums: Tensor = plain(_centred(encode(inputs, grid)))
+    return sums.to(torch.int64)
+
+
+def integer_output(layer: nn.Module, inputs: Tensor) -> Tensor:
+    """What a quantized layer computes, before its own outputs are rounded; float64, from exact integer sums."""
+    weight, grid = _quantized_weight(layer), _input_grid(layer)
+    sums = integer_sums(layer, inputs)
+    dimension = 1 if isinstance(layer, nn.modules.conv._ConvNd) else -1
+    shape = [1] * sums.ndim
+    shape[dimension] = -1
+    scales = (grid.scale.double() * weight.grid.scale.double()).reshape(shape)
+    bias = getattr(layer, "bias", None)
+    return sums * scales + (bias.detach().double().reshape(shape) if bias is not None else 0)
+
+
+def _centred(quantized: AffineTensor) -> Tensor:
+    _, zero_point = quantized.grid.along(quantized.codes)
+    return quantized.codes.double() - zero_point
+
+
+def _quantized_weight(layer: nn.Module) -> AffineTensor:
+    if parametrize.is_parametrized(layer, "weight"):
+        quantizer = layer.get_submodule("parametrizations.weight.0")
+        if isinstance(quantizer, FakeQuantizedWeight):
+            return quantizer.quantized(layer.get_parameter("parametrizations.weight.original"))
+    raise ValueError(f"the weight of {type(layer).__name__} is not quantized; quantize_weights does so")
+
+
+def _input_grid(layer: nn.Module) -> Grid:
+    quantizer = getattr(layer, INPUT, None)
+    if not isinstance(quantizer, FakeQuantize):
+        raise ValueError(f"the inputs of {type(layer).__name__} are not quantized; quantize_activations does so")
+    return quantizer.grid

@@ -1,0 +1,132 @@
+import pytest
+import safetensors.torch
+import torch
+
+from compression.cli.options import main
+from compression.quantization import dequantize_state_dict, quantize_state_dict
+from compression.quantization.affine import AffineSpec, quantize_affine
+from compression.quantization.codebook import quantize_codebook
+from compression.quantization.ranges import least_squares, percentile
+
+
+@pytest.fixture
+def state():
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "conv.weight": torch.randn(16, 8, 3, 3, generator=generator),
+        "conv.bias": torch.randn(16, generator=generator),
+        "steps": torch.tensor(7),
+    }
+
+
+@pytest.fixture
+def source(tmp_path, state):
+    torch.save(state, tmp_path / "model.pth")
+    return tmp_path / "model.pth"
+
+
+def packed_and_unpacked(source, *options):
+    packed, plain = source.with_name("packed"), source.with_name("plain.safetensors")
+    assert main(["pack", str(source), "-o", str(packed), *options]) == 0
+    assert main(["unpack", str(packed), "-o", str(plain)]) == 0
+    return safetensors.torch.load_file(plain)
+
+
+@pytest.mark.parametrize(
+    ("options", "quantize"),
+    [
+        ([], lambda w: quantize_affine(w, AffineSpec(8))),
+        (["--bits", "3"], lambda w: quantize_affine(w, AffineSpec(3))),
+        (["--bits", "4", "--no-entropy"], lambda w: quantize_affine(w, AffineSpec(4))),
+        (["--bits", "4", "--asymmetric"], lambda w: quantize_affine(w, AffineSpec(4, symmetric=False))),
+        (["--bits", "4", "--per-tensor"], lambda w: quantize_affine(w, AffineSpec(4, axis=None))),
+        (["--bits", "4", "--ranges", "percentile"], lambda w: quantize_affine(w, AffineSpec(4, ranges=percentile))),
+        (
+            ["--bits", "2", "--ranges", "least-squares"],
+            lambda w: quantize_affine(w, AffineSpec(2, ranges=least_squares)),
+        ),
+        (["--bits", "2", "--method", "codebook"], lambda w: quantize_codebook(w, 2)),
+    ],
+)
+def test_pack_and_unpack_quantize_kernels(source, state, options, quantize):
+    found = packed_and_unpacked(source, *options)
+    assert torch.equal(found.pop("conv.weight"), quantize(state.pop("conv.weight")).dequantize())
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
+
+
+def test_the_methods_for_all_tensors(source, state):
+    half = packed_and_unpacked(source, "--method", "float16")
+    assert all(torch.equal(half[n], t.half().float() if t.is_floating_point() else t) for n, t in state.items())
+    bytes_ = packed_and_unpacked(source, "--method", "min-max-8")
+    expected = dequantize_state_dict(quantize_state_dict(state, 8))
+    assert all(torch.equal(bytes_[name], tensor) for name, tensor in expected.items())
+    same = packed_and_unpacked(source, "--method", "none")
+    assert all(torch.equal(same[name], tensor) for name, tensor in state.items())
+
+
+def test_pack_says_how_much_smaller_it_got(source, capsys):
+    packed = source.with_name("packed")
+    main(["pack", str(source), "-o", str(packed), "--bits", "2"])
+    size = packed.stat().st_size
+    assert f"{packed}: {size:,} bytes, {size / source.stat().st_size:.3f} of {source}'s" in capsys.readouterr().out
+
+
+def test_inspect_shows_each_tensor_with_its_error(source, capsys):
+    packed = source.with_name("packed")
+    main(["pack", str(source), "-o", str(packed), "--bits", "4", "--no-entropy"])
+    capsys.readouterr()
+    assert main(["inspect", str(packed), "--original", str(source)]) == 0
+    rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.split()}
+    weight = torch.load(source, weights_only=True)["conv.weight"]
+    restored = quantize_affine(weight, AffineSpec(4)).dequantize()
+    error = float((restored - weight).double().norm() / weight.double().norm())
+    assert rows["conv.weight"][1:4] == ["affine", "16x8x3x3", "4"]
+    assert float(rows["conv.weight"][-1]) == pytest.approx(error, rel=5e-3)
+    assert rows["conv.bias"][1:5] == ["float32", "16", "32", "64"]
+    assert rows["steps"][1:4] == ["int64", "scalar", "64"]
+
+
+def test_bench_compares_methods_and_writes_nothing(source, capsys):
+    before = sorted(source.parent.iterdir())
+    assert main(["bench", str(source), "--bits", "4", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    errors = {line.split("  ")[1].strip() + line.split()[-4]: float(line.split()[-1]) for line in lines if "e-" in line}
+    assert errors["affine, least-squares4"] <= errors["affine, min-max4"] <= errors["affine, per tensor4"]
+    assert errors["codebook4"] < errors["codebook1"]
+    assert errors["float1616"] < errors["bfloat1616"] < errors["min-max-88"]
+    assert sorted(source.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", ["pack", "unpack", "inspect", "bench"])
+def test_a_damaged_file_is_one_line_and_status_1_and_writes_nothing(source, capsys, command):
+    packed, out = source.with_name("packed"), source.with_name("out")
+    main(["pack", str(source), "-o", str(packed)])
+    damaged = bytearray(packed.read_bytes())
+    damaged[-1] ^= 1
+    packed.write_bytes(damaged)
+    capsys.readouterr()
+    output = ["-o", str(out)] if command in ("pack", "unpack") else []
+    assert main([command, str(packed), *output]) == 1
+    error = capsys.readouterr().err
+    assert error == f"compression {command}: {packed}: its content does not match its digest: the file is damaged\n"
+    assert not out.exists()
+
+
+def test_options_that_do_not_go_together_and_small_limits_are_errors(source, capsys):
+    out = source.with_name("out")
+    assert main(["pack", str(source), "-o", str(out), "--bits", "1"]) == 1
+    assert capsys.readouterr().err == "compression pack: bits are 1; 2 to 8 are possible\n"
+    assert main(["unpack", str(source), "-o", str(out)]) == 1
+    assert "no readable safetensors file" in capsys.readouterr().err
+    main(["pack", str(source), "-o", str(out)])
+    capsys.readouterr()
+    assert main(["inspect", str(out), "--limit", "1e-6"]) == 1
+    assert "the limit is 1073" in capsys.readouterr().err
+
+
+def test_an_original_that_does_not_fit_is_an_error(source, capsys):
+    other = source.with_name("other.safetensors")
+    safetensors.torch.save_file({"conv.weight": torch.ones(2)}, other)
+    assert main(["inspect", str(source), "--original", str(other)]) == 1
+    assert "tensor 'conv.weight' has shape (16, 8, 3, 3); the original has (2,)" in capsys.readouterr().err

@@ -1,0 +1,63 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compression.cli.options import main
+
+ROOT = Path(__file__).parents[4]
+
+
+HELP = """
+import sys
+from compression.cli.options import main
+try:
+    main(["pack", "--help"])
+finally:
+    assert "torch" not in sys.modules
+"""
+
+
+def test_help_imports_no_torch():
+    done = subprocess.run(
+        [sys.executable, "-c", HELP], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "--bits BITS" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["squash"], "invalid choice: 'squash'"),
+        (["pack", "file"], "required: -o/--output"),
+        (["pack", "file", "-o", "out", "--bits", "9"], "'9' is no number from 1 to 8"),
+        (["pack", "file", "-o", "out", "--bits", "x"], "'x' is no number from 1 to 8"),
+        (["pack", "file", "-o", "out", "--share", "0"], "'0' is no percentage"),
+        (["pack", "file", "-o", "out", "--share", "nan"], "'nan' is no percentage"),
+        (["unpack", "file", "-o", "out", "--limit", "-1"], "'-1' is no number of GiB above 0"),
+        (["unpack", "file", "-o", "out", "--limit", "inf"], "'inf' is no number of GiB above 0"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_the_module_runs(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "compression", "inspect", str(tmp_path / "absent")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("compression inspect: [Errno 2] No such file or directory")
+    assert done.stderr.count("\n") == 1

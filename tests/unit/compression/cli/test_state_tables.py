@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from compression.cli.state_tables import bench_table, inspection_table, relative_error
+from compression.packing.tensors import CastTensor
+from compression.quantization import quantize
+
+
+def text(table):
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
+
+
+def test_relative_error_is_that_of_all_tensors_as_one_vector():
+    state = {"a": torch.tensor([3.0, 4.0]), "b": torch.tensor([[1.0]]), "n": torch.tensor(2)}
+    restored = {"a": torch.tensor([3.0, 4.5]), "b": torch.tensor([[1.2]]), "n": torch.tensor(9)}
+    expected = np.linalg.norm([0, 0.5, 0.2]) / np.linalg.norm([3, 4, 1])
+    assert relative_error(state, restored) == pytest.approx(expected, rel=1e-6)
+    assert relative_error({"a": torch.zeros(2)}, {"a": torch.zeros(2)}) == 0
+
+
+def test_shares_add_up_and_names_are_no_markup():
+    packed = {"[red]a": CastTensor(torch.ones(3).half(), torch.float32), "b": quantize(torch.ones(2, 2))}
+    shown = text(inspection_table(packed, {"[red]a": 6, "b": 18}, None))
+    assert "[red]a" in shown
+    assert "25.0 %" in shown
+    assert "75.0 %" in shown
+    assert "min-max" in shown
+    assert "relative error" not in shown
+
+
+def test_nothing_has_no_share():
+    assert "total" in text(inspection_table({}, {}, None))
+    assert "plain" in text(bench_table([("method", 8, 0, 0.0)], 0))
+
+
+def test_a_method_is_shown_against_the_plain_bytes():
+    assert "0.250" in text(bench_table([("affine", 8, 1000, 1e-3)], 4000))

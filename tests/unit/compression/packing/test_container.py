@@ -1,0 +1,130 @@
+import base64
+import json
+import os
+import struct
+import zlib
+
+import pytest
+import safetensors.torch
+import torch
+
+from compression.packing import container
+from compression.packing.container import ENTRY, PackedFileError, read, write
+
+TENSORS = {
+    "weight": torch.arange(6.0).reshape(2, 3),
+    "half": torch.tensor([1.5], dtype=torch.bfloat16),
+    "scalar": torch.tensor(7),
+    "flags": torch.tensor([True, False]),
+    "empty": torch.empty(0, 2),
+    "": torch.ones(1, dtype=torch.uint8),
+}
+HEADER = {"list": [1, 2.5, None, "é"], "name": "x"}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "file.safetensors"
+
+
+def test_what_was_written_is_read(path):
+    assert write(path, HEADER, TENSORS) == path.stat().st_size
+    header, tensors = read(path)
+    assert header == HEADER
+    assert tensors.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert tensors[name].dtype == tensor.dtype
+        assert torch.equal(tensors[name], tensor)
+    assert safetensors.torch.load_file(path)["weight"].tolist() == TENSORS["weight"].tolist()
+
+
+def test_a_bit_that_flips_in_any_byte_is_noticed(path):
+    write(path, {"a": 1}, {"w": torch.tensor([1.0, -2.0])})
+    whole = path.read_bytes()
+    # Every third bit: two or three of each byte.
+    for position in range(0, 8 * len(whole), 3):
+        damaged = bytearray(whole)
+        damaged[position // 8] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        with pytest.raises(PackedFileError):
+            read(path)
+
+
+def test_every_cut_is_noticed(path):
+    write(path, {"a": 1}, {"w": torch.tensor([1.0, -2.0])})
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(PackedFileError):
+            read(path)
+    path.write_bytes(whole + b"\0")
+    with pytest.raises(PackedFileError):
+        read(path)
+
+
+def test_a_header_that_is_too_large_is_refused_before_it_is_read(path, monkeypatch):
+    path.write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
+    with pytest.raises(PackedFileError, match="of which a header takes 1152921504606846976"):
+        read(path)
+    write(path, HEADER, TENSORS)
+    monkeypatch.setattr(container, "LARGEST_HEADER", 100)
+    with pytest.raises(PackedFileError, match="at most 100 are read"):
+        read(path)
+    with pytest.raises(ValueError, match="more than 100 bytes of header"):
+        write(path, HEADER, TENSORS)
+
+
+def sealed(path, text, tensors):
+    """A file whose digest is right, whatever it says."""
+    sealed_header = f"{container._digest(text, tensors)} {container._compressed(text)}"
+    safetensors.torch.save_file(tensors, path, {ENTRY: sealed_header})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "no JSON"), ("[" * 100_000, "no JSON"), ("[1]", "is a list; an object is needed"), ("", "no JSON")],
+)
+def test_a_header_that_is_no_object_is_an_error(path, text, message):
+    sealed(path, text, {"w": torch.ones(1)})
+    with pytest.raises(PackedFileError, match=message):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("compressed", "message"),
+    [
+        ("", "does not end"),
+        ("\\", "can't be decompressed"),
+        (base64.b85encode(b"no zlib stream").decode(), "can't be decompressed"),
+        (base64.b85encode(zlib.compress(b"\xff")).decode(), "can't be decompressed"),
+        (base64.b85encode(zlib.compress(b" " * (33 << 20))).decode(), "takes more than 33554432 bytes"),
+        (base64.b85encode(zlib.compress(b"{}") + b"more").decode(), "does not end"),
+    ],
+)
+def test_a_header_that_does_not_decompress_or_never_ends_is_an_error(path, compressed, message):
+    safetensors.torch.save_file({"w": torch.ones(1)}, path, {ENTRY: f"{'0' * 64} {compressed}"})
+    with pytest.raises(PackedFileError, match=message):
+        read(path)
+
+
+def test_another_programs_file_is_an_error(path):
+    safetensors.torch.save_file({"w": torch.ones(1)}, path, {"format": "pt"})
+    with pytest.raises(PackedFileError, match="another program's file"):
+        read(path)
+    path.write_bytes(b"PK\x03\x04" + json.dumps(HEADER).encode())
+    with pytest.raises(PackedFileError, match="no readable safetensors file"):
+        read(path)
+
+
+def test_a_write_that_fails_leaves_the_old_file(path, monkeypatch):
+    write(path, HEADER, TENSORS)
+    before = path.read_bytes()
+
+    def fail(_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write(path, {"other": 1}, {})
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]

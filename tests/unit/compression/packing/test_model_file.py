@@ -1,0 +1,253 @@
+import copy
+
+import pytest
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_graphs import draw_network, network_plans
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from compression.low_rank import factorize_linear, factorize_to_budget
+from compression.packing.container import PackedFileError, read, write
+from compression.packing.model_file import load_model, model_tensors, save_model
+from compression.packing.state_file import pack_state_dict, unpack_state_dict
+from compression.packing.tensors import decode_tensors, encode_tensors
+from compression.pruning import ChannelGroup, prune
+from compression.quantization import quantize
+from compression.quantization.activations import quantize_activations
+from compression.quantization.affine import AffineSpec, quantize_affine
+from compression.quantization.bias_correction import correct_biases
+from compression.quantization.codebook import share_weights
+from compression.quantization.fake import bake, follow_weights, quantize_weights
+from compression.quantization.folding import fold_batch_norms
+from compression.quantization.ranges import min_max
+
+
+def pruned(model, images):
+    cut = copy.deepcopy(model)
+    cut.head = nn.Linear(model.head.in_features, 1)
+    return cut
+
+
+def factorized(model, images):
+    shape = model.head.weight.shape
+    return replaced_head(model, factorize_linear(model.head, max(1, min(shape) // 2)))
+
+
+def replaced_head(model, head):
+    changed = copy.deepcopy(model)
+    changed.head = head
+    return changed
+
+
+STRUCTURE = {
+    "prune": pruned,
+    "factorize": factorized,
+    "fold": lambda model, images: fold_batch_norms(model),
+}
+QUANTIZATION = {
+    "affine": lambda model, images: quantize_weights(model, AffineSpec(4)),
+    "asymmetric": lambda model, images: quantize_weights(model, AffineSpec(3, symmetric=False, axis=None)),
+    "codebook": lambda model, images: share_weights(model, 3),
+    "follow": lambda model, images: follow_weights(quantize_weights(model, AffineSpec(5)), min_max),
+    "bfloat16": lambda model, images: model.bfloat16(),
+    "none": lambda model, images: model,
+}
+pipelines = st.tuples(
+    st.lists(st.sampled_from(sorted(STRUCTURE)), unique=True).filter(
+        lambda steps: not {"prune", "factorize"} <= set(steps) or steps.index("prune") < steps.index("factorize")
+    ),
+    st.sampled_from(sorted(QUANTIZATION)),
+    st.booleans(),
+)
+
+
+@given(network_plans, pipelines)
+@settings(deadline=None, max_examples=50)
+def test_every_pipeline_comes_back_bit_for_bit(tmp_path_factory, plan, pipeline):
+    base, images = draw_network(plan)
+    structure, quantization, with_activations = pipeline
+    model = base
+    for step in structure:
+        model = STRUCTURE[step](model, images)
+    model = QUANTIZATION[quantization](copy.deepcopy(model), images)
+    images = images.to(next(model.parameters()).dtype)
+    if with_activations and quantization != "bfloat16":
+        model = quantize_activations(model, [images])
+    folder = tmp_path_factory.mktemp("pipeline")
+    save_model(model, folder / "first")
+    fresh, _ = draw_network(plan)
+    loaded = load_model(folder / "first", fresh)
+    assert torch.equal(loaded(images), model(images))
+    save_model(loaded, folder / "second")
+    assert (folder / "first").read_bytes() == (folder / "second").read_bytes()
+    weights = unpack_state_dict(folder / "first")
+    baked = bake(model).state_dict()
+    assert {name: tensor.shape for name, tensor in weights.items()} == {n: t.shape for n, t in baked.items()}
+    if quantization != "bfloat16":
+        assert all(torch.equal(weights[name], tensor) for name, tensor in baked.items())
+    assert torch.equal(base(images.float()), draw_network(plan)[0](images.float()))
+
+
+def test_a_loaded_model_can_be_trained_and_saved_again(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+    save_model(share_weights(model, 3, skip=["2"]), tmp_path / "file")
+    loaded = load_model(tmp_path / "file", copy.deepcopy(model))
+    optimizer = torch.optim.SGD(loaded.parameters(), 0.1)
+    inputs = torch.randn(16, 6)
+    before = loaded(inputs).square().mean()
+    before.backward()
+    optimizer.step()
+    after = loaded(inputs).square().mean()
+    assert after < before
+    save_model(loaded, tmp_path / "file")
+    assert torch.equal(load_model(tmp_path / "file", model)(inputs), loaded(inputs))
+
+
+def test_ten_lines_make_a_pruned_factorized_corrected_quantized_file(tmp_path, build_student):
+    student = build_student((4, 4, 8, 8, 8, 16, 16, 16)).eval()
+    images = torch.randn(4, 3, 32, 32)
+    group = ChannelGroup("blocks.5.1", ("blocks.4.3",), ("blocks.5.0", "blocks.5.1"), ("blocks.5.3",))
+    small = prune(student, [group], [torch.tensor([0, 2, 5])])
+    small = factorize_to_budget(small, int(0.95 * sum(p.numel() for p in small.parameters())))
+    small = fold_batch_norms(small)
+    small = correct_biases(quantize_weights(small, AffineSpec(4)), small, [images])
+    small = quantize_activations(small, [images])
+    size = save_model(small, tmp_path / "small")
+    assert torch.equal(load_model(tmp_path / "small", student)(images), small(images))
+    assert size < 0.6 * 4 * sum(p.numel() for p in student.parameters())
+
+
+def test_a_resnet18_needs_nothing_but_its_constructor(tmp_path):
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(num_classes=3)
+    model.eval()
+    small = quantize_weights(factorize_to_budget(model, 2_000_000), AffineSpec(4))
+    save_model(small, tmp_path / "small")
+    loaded = load_model(tmp_path / "small", torchvision.models.resnet18(num_classes=3).eval())
+    images = torch.randn(1, 3, 32, 32)
+    assert torch.equal(loaded(images), small(images))
+
+
+def small_model():
+    return nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1, bias=False))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    model = quantize_activations(quantize_weights(small_model(), AffineSpec(3)), [torch.randn(2, 2, 3, 3)])
+    save_model(model, tmp_path / "file")
+    return tmp_path / "file"
+
+
+def rewritten(path, change):
+    header, tensors = read(path)
+    change(header, tensors)
+    write(path, header, tensors)
+
+
+def rename(header, _):
+    header["tensors"][0]["name"] = "unknown"
+
+
+def exchanged(name, tensor):
+    """Puts another tensor in a file, with all that it needs."""
+
+    def change(header, stored):
+        decoded = decode_tensors(header["tensors"], stored)
+        header["tensors"], again = encode_tensors({**decoded, name: tensor})
+        stored.clear()
+        stored.update(again)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda header, _: header.update(layers=None), "'layers' is 'None'"),
+        (lambda header, _: header.pop("layers"), "holds a state dict, no model"),
+        (lambda header, _: header.update(version=9), "format version is 9"),
+        (lambda header, _: header.update(activations={}), "'activations' is"),
+        (lambda header, _: header["activations"][0].update(layer="9"), "fits no layer"),
+        (lambda header, _: header["activations"][0].update(role="forward"), "fits no layer"),
+        (lambda header, _: header["activations"][0].update(bits=99), "bits are 99"),
+        (lambda header, _: header["activations"].append(header["activations"][0]), "fits no layer"),
+        (lambda header, _: header["activations"].pop(), "unknown"),
+        (lambda header, _: header["layers"][1].update(out_channels=5), "has shape|0.weight"),
+        (lambda header, _: header["layers"][1].update(out_channels=2_000_000_000), "has shape"),
+        (exchanged("0.bias", torch.ones(2, 2)), r"'0.bias' has shape \(2, 2\); the base model .* needs \(4,\)"),
+        (exchanged("0.bias", torch.ones(4).short()), "'0.bias' is torch.int16; the model has torch.float32"),
+        (rename, r"tensors \['0.bias'\] are missing, \['unknown'\] unknown"),
+        (exchanged("2.weight", quantize(torch.randn(2, 4, 1, 1))), "no model's weights"),
+        (exchanged("0.bias", quantize_affine(torch.randn(4), AffineSpec(axis=None))), "only a layer's weight may be"),
+        (exchanged("1.weight", quantize_affine(torch.randn(4), AffineSpec(axis=None))), "only a convolution's or"),
+    ],
+)
+def test_a_file_that_lies_is_an_error_that_names_it(saved, change, message):
+    rewritten(saved, change)
+    with pytest.raises(PackedFileError, match=rf"file: .*({message})"):
+        load_model(saved, small_model())
+
+
+def test_a_base_that_does_not_fit_is_an_error(saved):
+    with pytest.raises(PackedFileError, match="the model as a whole is of another type"):
+        load_model(saved, small_model()[:2])
+    with pytest.raises(PackedFileError, match="parametrized layers; plain ones are needed"):
+        load_model(saved, quantize_weights(small_model(), AffineSpec()))
+    pack_state_dict(small_model().state_dict(), saved, lambda tensor, _: tensor)
+    with pytest.raises(PackedFileError, match="holds a state dict, no model"):
+        load_model(saved, small_model())
+
+
+def test_a_base_that_ties_what_the_file_does_not_is_an_error(tmp_path):
+    tied = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    save_model(tied, tmp_path / "file")
+    tied[1].weight = tied[0].weight
+    with pytest.raises(PackedFileError, match="the base model ties it to another one"):
+        load_model(tmp_path / "file", tied)
+    save_model(tied, tmp_path / "file")
+    loaded = load_model(tmp_path / "file", tied)
+    assert loaded[1].weight is loaded[0].weight
+
+
+class Counter(nn.Linear):
+    def get_extra_state(self):
+        return {"count": 1}
+
+    def set_extra_state(self, state):
+        pass
+
+
+class Doubled(nn.Module):
+    def forward(self, bias):
+        return 2 * bias
+
+
+def with_doubled_bias():
+    model = nn.Sequential(nn.Linear(2, 2))
+    nn.utils.parametrize.register_parametrization(model[0], "bias", Doubled())
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(Counter(2, 2)), "'0._extra_state' of the model's state is a dict"),
+        (nn.Sequential(parametrizations.weight_norm(nn.Linear(2, 2))), r"layer '0': its weight is parametrized by"),
+        (with_doubled_bias(), "layer '0': its bias is parametrized"),
+    ],
+)
+def test_what_can_not_be_stored_is_an_error_and_writes_nothing(tmp_path, model, message):
+    with pytest.raises(ValueError, match=message):
+        save_model(model, tmp_path / "file")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_layer_of_its_own_is_stored_under_plain_names():
+    layer = quantize_weights(nn.Linear(3, 2), AffineSpec(4))
+    assert list(model_tensors(layer)) == ["bias", "weight"]
