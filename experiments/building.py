@@ -11,14 +11,15 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import count
 
 from rich.console import Console
 
 from experiments.code_fingerprint import ROOT
 from experiments.display import Display, Event, display
-from experiments.numerics import THREADS_PER_RUN
 from experiments.open_runs import OpenRuns
 from experiments.planning import Plan
+from experiments.slots import slot_environment
 from experiments.store import Failure
 from experiments.suite import Suite
 
@@ -43,11 +44,6 @@ _SECONDS_BETWEEN_LOOKS = 2.0
 
 class WorkersError(RuntimeError):
     """The workers ended without making what could be made; the message has the end of what they wrote."""
-
-
-def default_jobs() -> int:
-    """As many runs side by side as the machine has cores for."""
-    return max(1, (os.cpu_count() or 1) // THREADS_PER_RUN)
 
 
 def build_missing(suite: Suite, wanted: Wanted, jobs: int, console: Console) -> None:
@@ -113,7 +109,9 @@ class _Builders:
         return list(problems)
 
     def _start(self) -> None:
-        self._workers.append(_Worker(self._suite, self._wanted, self._events))
+        taken = {worker.slot for worker in self._workers}
+        slot = next(number for number in count() if number not in taken)
+        self._workers.append(_Worker(self._suite, self._wanted, self._events, slot))
 
     def _listen(self) -> None:
         with suppress(queue.Empty):
@@ -174,10 +172,10 @@ class _Builders:
 class _Worker:
     """A worker process and the threads that read its outputs."""
 
-    def __init__(self, suite: Suite, wanted: Wanted, events: "queue.Queue[Event]") -> None:
+    def __init__(self, suite: Suite, wanted: Wanted, events: "queue.Queue[Event]", slot: int) -> None:
         # -P: what lies where pytest was started should not hide the packages.
         module = [sys.executable, "-P", "-m", "experiments.worker"]
-        threads = {name: str(THREADS_PER_RUN) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        variables = slot_environment(suite.options.device, slot)
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         try:
             self._process = subprocess.Popen(
@@ -187,10 +185,11 @@ class _Worker:
                 stderr=subprocess.PIPE,
                 encoding="utf-8",
                 errors="replace",
-                env={**os.environ, **threads, "PYTHONPATH": path},
+                env={**os.environ, **variables, "PYTHONPATH": path},
             )
         except OSError as error:
             raise WorkersError(f"a worker cannot be started ({error.strerror}); fewer --jobs need less") from error
+        self.slot = slot
         self.making: str | None = None
         self.has_ended_a_run = False
         self._events = events

@@ -63,7 +63,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--jobs",
         type=_jobs,
         metavar="N",
-        help=f"runs to make side by side (default: xdist's -n, or cores / {THREADS_PER_RUN} thread a run)",
+        help=f"runs to make side by side (default: xdist's -n, or cores / {THREADS_PER_RUN} thread a run, or GPUs)",
     )
     add(
         "--device",
@@ -84,7 +84,7 @@ def add_options(parser: pytest.Parser) -> None:
         type=_runs_per_gpu,
         default=1,
         metavar="N",
-        help="with --ray and --device cuda: runs that share a GPU (default: 1)",
+        help="with --device cuda: runs that share a GPU (default: 1)",
     )
     add("--retry-failed", action="store_true", help="make runs again that failed before")
     add("--strict-claims", action="store_true", help="fail on inconclusive claims, too")
@@ -140,6 +140,7 @@ def suite_options(config: pytest.Config) -> SuiteOptions:
         data_root=_path(config, option.data_root),
         skip_bad_images=option.skip_bad_images,
         pretrained_weights=_path(config, option.pretrained_weights),
+        runs_per_gpu=option.runs_per_gpu,
     )
 
 

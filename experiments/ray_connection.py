@@ -12,10 +12,10 @@ from typing import Any
 
 import ray
 
-from experiments.building import default_jobs
 from experiments.cluster_resources import LOCAL, Cluster, ClusterError
 from experiments.code_fingerprint import PACKAGES, ROOT
 from experiments.numerics import THREADS_PER_RUN
+from experiments.slots import default_jobs
 
 _LONGEST_TEMPORARY_FOLDER = 40
 """Characters: Ray puts sockets some 65 deeper, and the system allows 107 in a socket's path."""

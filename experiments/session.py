@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.building import WorkersError, build_missing, default_jobs
+from experiments.building import WorkersError, build_missing
 from experiments.claims import Claim, ClaimsError, ExpectedResults, applies
 from experiments.claims_file import check_models, load_claims, record, save_claims, with_recorded
 from experiments.cluster_resources import Cluster
@@ -18,6 +18,7 @@ from experiments.judging import Finding, judge_claims, wanted
 from experiments.profiles import ProfileError
 from experiments.report.conditions import Conditions
 from experiments.report.files import ResultsError
+from experiments.slots import default_jobs
 from experiments.store import StoreError
 from experiments.suite import Suite, SuiteOptions
 
@@ -94,7 +95,7 @@ class ClaimSession:
             for key in self.suite.plan(needed).runs:
                 self.suite.store.forget_failure(key)
         if cluster is None:
-            build_missing(self.suite, needed, jobs or default_jobs(), console)
+            build_missing(self.suite, needed, jobs or self._default_jobs(), console)
         else:
             # Ray is an extra, and takes a second or two to import.
             from experiments.cluster import build_on_cluster
@@ -104,7 +105,10 @@ class ClaimSession:
 
     def forecast(self, claims: Iterable[Claim], jobs: int | None, *, retry_failed: bool) -> Forecast:
         """What `build` would make and how long it would take."""
-        return forecast(self.suite, self._needed(claims), jobs or default_jobs(), retry_failed=retry_failed)
+        return forecast(self.suite, self._needed(claims), jobs or self._default_jobs(), retry_failed=retry_failed)
+
+    def _default_jobs(self) -> int:
+        return default_jobs(self.options.device, self.options.runs_per_gpu)
 
     def _needed(self, claims: Iterable[Claim]) -> Mapping[str, Sequence[int]]:
         """The seeds of each model that those of the claims need that apply to the profile's data."""

@@ -29,6 +29,7 @@ class SuiteOptions:
         data_root: Folder of images, for profiles that need one.
         skip_bad_images: Leave out images that cannot be read, instead of stopping.
         pretrained_weights: A safetensors file of ImageNet's ResNet18 weights.
+        runs_per_gpu: Runs that share a GPU.
     """
 
     profile: str
@@ -38,6 +39,7 @@ class SuiteOptions:
     data_root: Path | None = None
     skip_bad_images: bool = False
     pretrained_weights: Path | None = None
+    runs_per_gpu: int = 1
 
     def to_json(self) -> str:
         """The options as one line."""

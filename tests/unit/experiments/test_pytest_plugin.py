@@ -453,7 +453,7 @@ def test_under_xdist_outcomes_and_table_are_the_same_and_everything_is_done_once
 
     project.remove_run("student-scratch", 1)
     project.on_build(make)
-    project.monkeypatch.setattr(session_module, "default_jobs", lambda: 7)
+    project.monkeypatch.setattr(session_module, "default_jobs", lambda *_: 7)
     spread = project.reproduce("-v", "-n", "2", "--record")
     assert spread.ret == 0
     assert builds == [2]
@@ -536,7 +536,7 @@ def test_a_plan_is_of_the_selection_with_as_many_jobs_as_the_session_would_have(
     ]
     assert "7 runs: 7 to make" in told
     assert "wall time with --jobs 2: about" in told
-    project.monkeypatch.setattr(session_module, "default_jobs", lambda: 5)
+    project.monkeypatch.setattr(session_module, "default_jobs", lambda *_: 5)
     assert "with --jobs 5: about" in project.reproduce("--plan", "-k", "q2-reproduced", "--seeds", "3").stdout.str()
 
 

@@ -7,12 +7,13 @@ from rich.console import Console
 
 from experiments import cluster as cluster_module
 from experiments import session as session_module
-from experiments.building import WorkersError, default_jobs
+from experiments.building import WorkersError
 from experiments.claims import ClaimsError, Recorded
 from experiments.claims_file import load_claims, save_claims, with_recorded
 from experiments.cluster_resources import Cluster
 from experiments.profiles import ProfileError
 from experiments.session import SUITE_ERRORS, ClaimSession
+from experiments.slots import default_jobs
 from experiments.store import Failure
 from experiments.suite import SuiteOptions
 from experiments.verdicts import Verdict

@@ -9,12 +9,16 @@ from random_graphs import draw_network, network_plans
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from compression.low_rank import factorize_linear, factorize_to_budget
+from compression.low_rank.svd import factorize_linear
+from compression.low_rank.uniform import factorize_to_budget
 from compression.packing.container import PackedFileError, read, write
 from compression.packing.model_file import load_model, model_tensors, save_model
 from compression.packing.state_file import pack_state_dict, unpack_state_dict
 from compression.packing.tensors import decode_tensors, encode_tensors
-from compression.pruning import ChannelGroup, prune
+from compression.pruning.allocation import keep_counts
+from compression.pruning.criteria import signed_gamma
+from compression.pruning.cut import prune
+from compression.pruning.graph import channel_graph
 from compression.quantization import quantize
 from compression.quantization.activations import quantize_activations
 from compression.quantization.affine import AffineSpec, quantize_affine
@@ -110,8 +114,8 @@ def test_a_loaded_model_can_be_trained_and_saved_again(tmp_path):
 def test_ten_lines_make_a_pruned_factorized_corrected_quantized_file(tmp_path, build_student):
     student = build_student((4, 4, 8, 8, 8, 16, 16, 16)).eval()
     images = torch.randn(4, 3, 32, 32)
-    group = ChannelGroup("blocks.5.1", ("blocks.4.3",), ("blocks.5.0", "blocks.5.1"), ("blocks.5.3",))
-    small = prune(student, [group], [torch.tensor([0, 2, 5])])
+    graph = channel_graph(student, (3, 32, 32))
+    small = prune(student, graph, keep_counts(signed_gamma(student, graph), {"blocks.4.3": 3}))
     small = factorize_to_budget(small, int(0.95 * sum(p.numel() for p in small.parameters())))
     small = fold_batch_norms(small)
     small = correct_biases(quantize_weights(small, AffineSpec(4)), small, [images])
