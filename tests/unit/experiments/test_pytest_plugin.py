@@ -624,7 +624,7 @@ def test_an_interrupted_session_leaves_no_worker_and_no_half_run(project, argume
     command = [sys.executable, "-m", "pytest", *REPRODUCE, "-k", "q2-reproduced", f"--store-dir={store}"]
     with subprocess.Popen([*command, *arguments], cwd=project.path, stdout=subprocess.DEVNULL) as session:
         try:
-            wait_until(lambda: list(store.glob("locks/*")))
+            wait_until(lambda: list(store.glob("locks/*.owner")))
             assert workers_of(store)
             session.send_signal(signal.SIGINT)
             assert session.wait() == pytest.ExitCode.INTERRUPTED
