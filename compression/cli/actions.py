@@ -15,8 +15,6 @@ from torch import Tensor
 from compression.atomic_file import replacing
 from compression.cli.source_file import is_packed, read_state
 from compression.cli.state_tables import bench_table, inspection_table, relative_error
-from compression.packing import entropy
-from compression.packing.entropy import MissingCoderError
 from compression.packing.state_file import (
     Method,
     affine,
@@ -46,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         commands[options.command](options)
     except BrokenPipeError:
         raise
-    except (ValueError, OSError, MissingCoderError) as error:
+    except (ValueError, OSError) as error:
         print(f"compression {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
@@ -82,7 +80,7 @@ def _range_rule(options: argparse.Namespace) -> RangeRule:
 
 def _pack(options: argparse.Namespace) -> None:
     state = read_state(options.file, options.limit)
-    coded = False if options.no_entropy else None
+    coded = not options.no_entropy
     size = pack_state_dict(state, options.output, method(options), coded)
     _report(options.file, options.output, size)
 
@@ -133,8 +131,7 @@ def _compared(bits: Sequence[int]) -> Iterator[tuple[str, int, Method]]:
 
 
 def _stored_bytes(packed: Mapping[str, Packable]) -> dict[str, int]:
-    coded = entropy.available()
-    return {name: _bytes(encode_tensors({name: tensor}, coded)[1]) for name, tensor in packed.items()}
+    return {name: _bytes(encode_tensors({name: tensor})[1]) for name, tensor in packed.items()}
 
 
 def _bytes(stored: Mapping[str, Tensor]) -> int:

@@ -73,7 +73,7 @@ def _add_pack(commands: _Commands) -> None:
     )
     command.add_argument("--asymmetric", action="store_true", help="affine: with a zero point")
     command.add_argument("--per-tensor", action="store_true", help="affine: one scale a tensor, not one a channel")
-    command.add_argument("--no-entropy", action="store_true", help="packed bits alone, readable without [entropy]")
+    command.add_argument("--no-entropy", action="store_true", help="packed bits alone")
 
 
 def _add_unpack(commands: _Commands) -> None:

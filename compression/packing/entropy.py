@@ -1,6 +1,6 @@
 """Codes in about as many bits as their entropy, by asymmetric numeral systems (Duda, 2009).
 
-    stream = encode(codes, bits=4)                  # needs the extra [entropy]
+    stream = encode(codes, bits=4)
     codes = decode(stream, bits=4, count=len(codes))
 
 The coder is the `constriction` package's. It was chosen by size, on torchvision's ResNet18 with random weights, per
@@ -19,24 +19,12 @@ words.
 from typing import Any, Final
 
 import numpy as np
+from constriction import stream as constriction
 from numpy.typing import NDArray
 
 from compression.packing.bits import Bytes
 
 TOTAL: Final = 65535
-
-
-class MissingCoderError(RuntimeError):
-    """The package that codes is not installed."""
-
-
-def available() -> bool:
-    """Whether the coder is installed."""
-    try:
-        _constriction()
-    except MissingCoderError:
-        return False
-    return True
 
 
 def encode(codes: Bytes, bits: int) -> Bytes:
@@ -45,12 +33,9 @@ def encode(codes: Bytes, bits: int) -> Bytes:
     Args:
         codes: (count,), at least one, each below 2^bits.
         bits: 1 to 8.
-
-    Raises:
-        MissingCoderError: If the coder is not installed.
     """
     frequencies = _frequencies(np.bincount(codes, minlength=2**bits))
-    coder = _constriction().stack.AnsCoder()
+    coder = constriction.stack.AnsCoder()
     coder.encode_reverse(codes.astype(np.int32), _model(frequencies))
     words: NDArray[np.uint32] = coder.get_compressed()
     return np.concatenate([frequencies.astype("<u2").view(np.uint8), words.astype("<u4").view(np.uint8)])
@@ -60,7 +45,6 @@ def decode(stream: Bytes, bits: int, count: int) -> Bytes:
     """The codes that `encode` coded; memory is a few bytes for each of `count`.
 
     Raises:
-        MissingCoderError: If the coder is not installed.
         ValueError: If the stream is not what `encode` gives for so many codes.
     """
     table = 2 * 2**bits
@@ -70,7 +54,7 @@ def decode(stream: Bytes, bits: int, count: int) -> Bytes:
     if int(frequencies.sum()) != TOTAL:
         raise ValueError(f"frequencies of codes sum to {int(frequencies.sum())}, not {TOTAL}")
     words = stream[table:].copy().view("<u4").astype(np.uint32)
-    coder = _constriction().stack.AnsCoder(words)
+    coder = constriction.stack.AnsCoder(words)
     codes: NDArray[np.int32] = coder.decode(_model(frequencies), count)
     if not coder.is_empty():
         raise ValueError("the coded stream does not end where its codes do")
@@ -87,14 +71,4 @@ def _frequencies(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _model(frequencies: NDArray[np.int64]) -> Any:
     shares = frequencies.astype(np.float32) / np.float32(TOTAL)
-    return _constriction().model.Categorical(shares, perfect=False)
-
-
-def _constriction() -> Any:
-    try:
-        from constriction import stream
-    except ImportError as error:
-        raise MissingCoderError(
-            "entropy-coded tensors need the package constriction: pip install 'compression-claims[entropy]'"
-        ) from error
-    return stream
+    return constriction.model.Categorical(shares, perfect=False)

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compression.packing import entropy
 from compression.packing.container import PackedFileError, read, write
 from compression.packing.layer_table import apply_layer_table, describe_layers
 from compression.packing.state_file import VERSION, check_version
@@ -36,14 +35,14 @@ from compression.quantization.layers import weight_layers
 _PARAMETRIZATIONS = ".parametrizations."
 
 
-def save_model(model: nn.Module, path: str | os.PathLike[str], entropy_coded: bool | None = None) -> int:
+def save_model(model: nn.Module, path: str | os.PathLike[str], entropy_coded: bool = True) -> int:
     """Writes a model to one file, which appears complete or not at all; the same model gives the same bytes.
 
     Args:
         model: Of any layers; those of `layer_table.LAYER_TYPES` may differ from the base model's that is given on
             loading. Grids that follow their weights are frozen as they are now.
         path: File to write or replace.
-        entropy_coded: Whether codes are entropy-coded; if None, when the extra [entropy] is installed.
+        entropy_coded: Whether codes are entropy-coded where that is smaller.
 
     Returns:
         Size of the file in bytes.
@@ -53,8 +52,7 @@ def save_model(model: nn.Module, path: str | os.PathLike[str], entropy_coded: bo
         OSError: If the file can't be written.
     """
     frozen = freeze(model)
-    coded = entropy.available() if entropy_coded is None else entropy_coded
-    entries, stored = encode_tensors(model_tensors(frozen), coded)
+    entries, stored = encode_tensors(model_tensors(frozen), entropy_coded)
     header = {
         "version": VERSION,
         "tensors": entries,
@@ -77,7 +75,6 @@ def load_model(path: str | os.PathLike[str], base: nn.Module, limit: int = DEFAU
 
     Raises:
         PackedFileError: If the file is damaged, foreign, inconsistent in itself, too large, or does not fit the base.
-        MissingCoderError: If it is entropy-coded, and the coder is not installed.
         OSError: If there is no such file, or it can't be read.
     """
     try:

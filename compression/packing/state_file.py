@@ -15,7 +15,6 @@ from typing import Final, TypeAlias
 import torch
 from torch import Tensor
 
-from compression.packing import entropy
 from compression.packing.container import PackedFileError, read, write
 from compression.packing.tensors import DEFAULT_LIMIT, CastTensor, Packable, decode_tensors, encode_tensors, restore
 from compression.quantization import quantize
@@ -73,7 +72,7 @@ def pack_tensors(state: Mapping[str, Tensor], method: Method) -> dict[str, Packa
 
 
 def pack_state_dict(
-    state: Mapping[str, Tensor], path: str | os.PathLike[str], method: Method, entropy_coded: bool | None = None
+    state: Mapping[str, Tensor], path: str | os.PathLike[str], method: Method, entropy_coded: bool = True
 ) -> int:
     """Writes a state dict to one file, which appears complete or not at all.
 
@@ -81,7 +80,7 @@ def pack_state_dict(
         state: Tensors by name.
         path: File to write or replace.
         method: `affine`, `codebook`, `min_max_bytes`, `cast`, or one of your own.
-        entropy_coded: Whether codes are entropy-coded; if None, when the extra [entropy] is installed.
+        entropy_coded: Whether codes are entropy-coded where that is smaller.
 
     Returns:
         Size of the file in bytes.
@@ -90,8 +89,7 @@ def pack_state_dict(
         ValueError: If a tensor can't be held so.
         OSError: If the file can't be written.
     """
-    coded = entropy.available() if entropy_coded is None else entropy_coded
-    entries, stored = encode_tensors(pack_tensors(state, method), coded)
+    entries, stored = encode_tensors(pack_tensors(state, method), entropy_coded)
     return write(Path(path), {"version": VERSION, "tensors": entries}, stored)
 
 
@@ -100,7 +98,6 @@ def read_packed(path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> dic
 
     Raises:
         PackedFileError: If the file is damaged, foreign, inconsistent in itself, or unpacks to more than `limit` bytes.
-        MissingCoderError: If it is entropy-coded, and the coder is not installed.
         OSError: If there is no such file, or it can't be read.
     """
     try:

@@ -70,14 +70,13 @@ def encode_tensors(
 
     Args:
         tensors: By name.
-        entropy_coded: Whether codes may be entropy-coded where that is smaller; needs the extra [entropy].
+        entropy_coded: Whether codes may be entropy-coded where that is smaller.
 
     Returns:
         Entries in the tensors' order, and tensors to store, by type.
 
     Raises:
         ValueError: If a tensor's type is not one of `DTYPES`.
-        MissingCoderError: If the coder is asked for and not installed.
     """
     for name, tensor in tensors.items():
         if isinstance(tensor, Tensor) and _name(tensor.dtype) not in DTYPES:
@@ -140,7 +139,6 @@ def decode_tensors(entries: object, stored: Mapping[str, Tensor], limit: int = D
 
     Raises:
         PackedFileError: If entries and tensors do not fit each other, or exceed the limit.
-        MissingCoderError: If they are entropy-coded, and the coder is not installed.
     """
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise PackedFileError(f"'tensors' is {str(entries)[:80]!r}; a list of objects is needed")

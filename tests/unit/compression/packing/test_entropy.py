@@ -1,5 +1,3 @@
-import builtins
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -61,17 +59,3 @@ def test_a_stream_that_is_not_whole_is_refused():
             entropy.decode(damaged, 4, 100)
     with pytest.raises(ValueError, match="does not end where its codes do"):
         entropy.decode(stream, 4, 50)
-
-
-def test_without_the_package_the_error_says_what_to_install(monkeypatch):
-    actual = builtins.__import__
-
-    def without(name, *arguments, **keywords):
-        if name.startswith("constriction"):
-            raise ImportError(name)
-        return actual(name, *arguments, **keywords)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    assert not entropy.available()
-    with pytest.raises(entropy.MissingCoderError, match=r"compression-claims\[entropy\]"):
-        entropy.encode(np.zeros(3, dtype=np.uint8), 2)

@@ -38,7 +38,7 @@ def assert_equal_states(found, expected):
         assert found[name].dtype == tensor.dtype, name
 
 
-@pytest.mark.parametrize("entropy_coded", [True, False, None])
+@pytest.mark.parametrize("entropy_coded", [True, False])
 def test_affine_codes_are_for_kernels_alone(state, tmp_path, entropy_coded):
     path = tmp_path / "packed"
     assert pack_state_dict(state, path, affine(AffineSpec(3)), entropy_coded) == path.stat().st_size
