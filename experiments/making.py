@@ -28,7 +28,7 @@ def make(context: Context) -> Built:
 
 def write_weights(built: Built, path: Path) -> int:
     """Writes the file of a made model; returns its size in bytes."""
-    return save_state_dict(built.state, path, built.bits)
+    return built.write(path) if built.write else save_state_dict(built.state, path, built.bits)
 
 
 def history_csv(history: list[Epoch]) -> str:

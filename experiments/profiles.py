@@ -29,7 +29,7 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Budgets:
-    """A budget for each kind of training; `slim` counts passes that only estimate BN statistics."""
+    """A budget for each kind of training; `recover` follows our compressions, `slim` only estimates BN statistics."""
 
     pretrain: Budget
     teacher: Budget
@@ -37,7 +37,7 @@ class Budgets:
     student: Budget
     conv_student: Budget
     question4: Budget
-    factorize: Budget
+    recover: Budget
     slim: Budget
     slim_fine_tune: Budget
 
@@ -92,17 +92,17 @@ _TURNED = Augmentation(shift=0.06, rotation=15.0, flip=False, views=12)
 def _default(request: ProfileRequest) -> Profile:
     """Fractal images of 32 px, five seeds."""
     half: Precision = "bfloat16" if bfloat16_is_fast(request.device) else "float32"
-    teacher = Budget(16, 64, "sgd", 0.05, 1e-2, "cosine", half, _TURNED, evaluate_every=4)
-    student = Budget(20, 64, "sgd", 0.2, 2.5e-3, "cosine", "float32", _TURNED, evaluate_every=4)
-    convolutional = Budget(10, 64, "sgd", 0.1, 5e-3, "cosine", half, _TURNED, evaluate_every=2)
+    teacher = Budget(16, 64, "sgd", 0.05, 1e-2, "cosine", half, _TURNED, evaluate_every=8)
+    student = Budget(20, 64, "sgd", 0.2, 2.5e-3, "cosine", "float32", _TURNED, evaluate_every=10)
+    convolutional = Budget(10, 64, "sgd", 0.1, 5e-3, "cosine", half, _TURNED, evaluate_every=5)
     budgets = Budgets(
-        pretrain=replace(teacher, epochs=10),
+        pretrain=replace(teacher, epochs=10, evaluate_every=10),
         teacher=teacher,
         fine_tune=replace(teacher, epochs=8, learning_rate=0.02, weight_decay=5e-3),
         student=student,
         conv_student=replace(convolutional, epochs=14),
         question4=convolutional,
-        factorize=replace(convolutional, epochs=6, learning_rate=0.02),
+        recover=replace(convolutional, epochs=4, learning_rate=0.02),
         slim=replace(student, epochs=1),
         slim_fine_tune=replace(student, epochs=2, learning_rate=0.003),
     )
@@ -185,7 +185,7 @@ def _food11(request: ProfileRequest) -> Profile:
         student=report,
         conv_student=report,
         question4=report,
-        factorize=replace(report, epochs=50),
+        recover=replace(report, epochs=50, learning_rate=1e-3),
         slim=replace(report, epochs=5),
         slim_fine_tune=replace(report, epochs=5, optimizer="adamw", learning_rate=1e-3),
     )

@@ -1,9 +1,10 @@
-"""The recipes of the report's models, by the names that claims use."""
+"""The recipes of the report's models, by the names that claims use; those of our own are in `method_recipes`."""
 
 from pathlib import Path
 
 from experiments.catalog import Catalog
 from experiments.file_hash import file_hash
+from experiments.method_recipes import method_recipes
 from experiments.models.student_widths import pruned_widths
 from experiments.profiles import Profile, ProfileError
 from experiments.recipe import Architecture, Recipe, Settings
@@ -21,7 +22,7 @@ QUESTION4_PARAMETERS = 250_000
 """One megabyte of float32."""
 
 SMALL_PARAMETERS = QUESTION4_PARAMETERS // 2
-"""What question 4's ordinary CNN is factorized to."""
+"""What question 4's ordinary CNN is compressed to."""
 
 
 def report_recipes(profile: Profile, pretrained_weights: Path | None = None) -> Catalog:
@@ -40,6 +41,8 @@ def report_recipes(profile: Profile, pretrained_weights: Path | None = None) -> 
     recipes |= _quantized(recipes)
     recipes |= _pruned(profile, recipes["student-distilled-finetuned"])
     recipes |= _question4(profile)
+    cnn, teacher, student = (recipes[n] for n in ("cnn-ordinary", "teacher-finetuned", "student-distilled-finetuned"))
+    recipes |= method_recipes(profile, cnn, teacher, student, half=SMALL_PARAMETERS)
     return Catalog(recipes)
 
 
@@ -144,22 +147,15 @@ def _pruned_student(rate: float, step: int) -> Architecture:
 
 
 def _question4(profile: Profile) -> dict[str, Recipe]:
-    budgets = profile.budgets
-    ordinary = Recipe("train", _question4_architecture("ordinary"), "target", budgets.question4)
-    factorized = Architecture(
-        "factorized",
-        (("parameters", SMALL_PARAMETERS), ("original_parameters", QUESTION4_PARAMETERS)),
-    )
+    architectures = {
+        "ordinary": _question4_architecture("ordinary"),
+        "depthwise": _question4_architecture("depthwise"),
+        "group": _question4_architecture("group"),
+        "ordinary-small": _question4_architecture("ordinary", SMALL_PARAMETERS),
+    }
     return {
-        "cnn-ordinary": ordinary,
-        "cnn-depthwise": Recipe("train", _question4_architecture("depthwise"), "target", budgets.question4),
-        "cnn-group": Recipe("train", _question4_architecture("group"), "target", budgets.question4),
-        "cnn-ordinary-small": Recipe(
-            "train", _question4_architecture("ordinary", SMALL_PARAMETERS), "target", budgets.question4
-        ),
-        "cnn-ordinary-factorized": Recipe(
-            "factorize", factorized, "target", budgets.factorize, (), (("original", ordinary),)
-        ),
+        f"cnn-{name}": Recipe("train", architecture, "target", profile.budgets.question4)
+        for name, architecture in architectures.items()
     }
 
 

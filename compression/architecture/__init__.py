@@ -3,7 +3,7 @@
 * `replacement`: layers of a model replaced in a copy, and which ones may be
 * `separable`, `grouping`: fresh depthwise-separable and group convolutions
 * `separable_fit`, `grouping_fit`: the same from a dense convolution's weights, by least squares
-* `channel_groups`: which channels go together
+* `channel_groups`: which channels go together; `channel_order`: the layer that puts them there
 * `patch_moments`: what a convolution sees, for least squares on its outputs
 * `rewriting`: all convolutions of a trained model at once, and why some stay
 * `width`: the widest network within a budget

@@ -13,23 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from compression.architecture.channel_groups import ChannelGroups, patch_indices
+from compression.architecture.channel_order import ChannelOrder
 from compression.architecture.grouping import check_groups
 from compression.architecture.patch_moments import PatchMoments
 from compression.architecture.replacement import convolution_like, filled, finite_weight
-
-
-class ChannelOrder(nn.Module):
-    """Puts channels in another order: channel j of the output is channel `order[j]` of the input."""
-
-    order: Tensor
-
-    def __init__(self, order: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("order", order)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Maps (N, channels, height, width), or a single image, to the same shape."""
-        return images.index_select(-3, self.order)
 
 
 def fit_grouped(conv: nn.Conv2d, groups: ChannelGroups, *, moments: PatchMoments | None = None) -> nn.Sequential:
@@ -63,7 +50,7 @@ def fit_grouped(conv: nn.Conv2d, groups: ChannelGroups, *, moments: PatchMoments
         bias = None if fitted is None else fitted[order_out]
     count = len(groups.inputs)
     layer = convolution_like(conv, conv.in_channels, conv.out_channels, groups=count, device="meta")
-    before, after = (ChannelOrder(order.to(kernel.device)) for order in (order_in, torch.argsort(order_out)))
+    before, after = (ChannelOrder.of(order.to(kernel.device)) for order in (order_in, torch.argsort(order_out)))
     return nn.Sequential(before, filled(layer, conv, weight, bias), after).train(conv.training)
 
 

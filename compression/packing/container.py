@@ -59,6 +59,21 @@ def write(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     return len(payload)
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a file is one that `write` wrote, and not another program's; nothing but its header is read.
+
+    Raises:
+        PackedFileError: If it is no safetensors file.
+        OSError: If there is no such file, or it can't be read.
+    """
+    _check_frame(path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return set(file.metadata() or {}) == {ENTRY}
+    except safetensors.SafetensorError as error:
+        raise PackedFileError(f"no readable safetensors file ({error})") from error
+
+
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Reads a file that `write` wrote; takes memory in proportion to the file's size only.
 

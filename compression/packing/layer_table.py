@@ -15,6 +15,7 @@ from typing import Any, Final
 from torch import nn
 from torch.nn.utils import parametrize
 
+from compression.architecture.channel_order import ChannelOrder
 from compression.packing.container import PackedFileError
 
 _LARGEST_SIZE: Final = 1 << 31
@@ -110,6 +111,7 @@ LAYER_TYPES: Final[Mapping[type[nn.Module], _Checks]] = {
     nn.Sigmoid: {},
     nn.Tanh: {},
     nn.Identity: {},
+    ChannelOrder: {"channels": _is_size},
 }
 _TYPES_BY_NAME: Final = {kind.__name__: kind for kind in LAYER_TYPES}
 _WITHOUT_DEVICE: Final = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.GELU, nn.Sigmoid, nn.Tanh, nn.Identity)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from compression.architecture.channel_order import ChannelOrder
 from compression.packing.container import PackedFileError, read, write
 from compression.packing.layer_table import apply_layer_table, describe_layers
 from compression.packing.state_file import VERSION, check_version
@@ -88,6 +89,7 @@ def load_model(path: str | os.PathLike[str], base: nn.Module, limit: int = DEFAU
         _apply_activations(model, header.get("activations"))
         _fill(model, tensors)
         _check_same(model, tensors)
+        _check_orders(model)
     except PackedFileError as error:
         raise PackedFileError(f"{os.fspath(path)}: {error}") from error
     return model
@@ -206,6 +208,12 @@ def _check_same(model: nn.Module, tensors: Mapping[str, Packable]) -> None:
     for name, held in model_tensors(model).items():
         if not _same(held, tensors[name]):
             raise PackedFileError(f"tensor {name!r}: the base model ties it to another one, which differs in the file")
+
+
+def _check_orders(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, ChannelOrder) and not module.is_permutation():
+            raise PackedFileError(f"layer {name!r}: its order must have each of {module.channels} channels once")
 
 
 def _same(one: Packable, other: Packable) -> bool:

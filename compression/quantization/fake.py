@@ -76,7 +76,7 @@ class FakeQuantize(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Values on the grid, of the same shape and type."""
-        if self.ranges is not None:
+        if self.ranges is not None and not values.is_meta:  # without data there is no range
             fitted = fit_grid(values, AffineSpec(self.bits, self.symmetric, self.axis, self.ranges))
             self.scale.copy_(fitted.scale)
             self.zero_point.copy_(fitted.zero_point)

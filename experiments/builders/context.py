@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -57,20 +58,31 @@ class Built:
         measurements: Its numbers by name, without `bytes`, which the file tells.
         history: The epochs of its training.
         bits: Bits for each weight in its file.
+        write: Writes its file, where that holds more than the state dict, and returns the file's size in bytes.
     """
 
     state: Mapping[str, Tensor]
     measurements: Mapping[str, float]
     history: list[Epoch] = field(default_factory=list)
     bits: int = 32
+    write: Callable[[Path], int] | None = None
 
 
 Builder = Callable[[Context], Built]
+_Value = TypeVar("_Value", str, int, float)
 
 
-def settings(context: Context) -> dict[str, str | int | float | tuple[int, ...]]:
-    """The recipe's settings by name."""
-    return dict(context.recipe.settings)
+def setting(context: Context, name: str, kind: type[_Value]) -> _Value:
+    """One of the recipe's settings.
+
+    Raises:
+        ValueError: It is missing or of another type; the message names operation and setting.
+    """
+    value = dict(context.recipe.settings).get(name)
+    if type(value) is not kind:
+        operation = context.recipe.operation
+        raise ValueError(f"operation {operation!r}: its setting {name!r} is {value!r}, should be {kind.__name__}")
+    return value
 
 
 def budget(context: Context) -> Budget:

@@ -1,25 +1,14 @@
 """Distillation of the parent `teacher` into the recipe's architecture."""
 
-from experiments.builders.context import (
-    Built,
-    Context,
-    budget,
-    fresh_model,
-    parent_model,
-    settings,
-    splits,
-    trained,
-)
-from experiments.frozen_teacher import FrozenTeacher, distillation
+from experiments.builders.context import Built, Context, budget, fresh_model, splits, trained
+from experiments.builders.teaching import distillation_from_teacher
 from experiments.training import fit
 
 
 def build(context: Context) -> Built:
-    """Needs the settings `temperature` and `alpha`; see `compression.distillation.logits`."""
-    options = settings(context)
+    """Needs the settings of `experiments.builders.teaching`."""
     training, validation = splits(context)
-    teacher = FrozenTeacher(parent_model(context, "teacher"), training, budget(context), context.seed)
-    objective = distillation(teacher, float(str(options["temperature"])), float(str(options["alpha"])))
+    objective = distillation_from_teacher(context, training)
     model = fresh_model(context)
     history = fit(model, training, validation, budget(context), objective, context.seed, context.watcher)
     return trained(model, context, history)

@@ -1,13 +1,25 @@
-"""Low-rank factorization of the parent `original` to a budget of parameters, then fine-tuning."""
+"""The parent `original` in low rank, within a budget of parameters; not trained, BN statistics estimated anew."""
 
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from compression.low_rank.factorizing import factorize
+from compression.low_rank.rank_allocation import plan_for_parameters
 from compression.low_rank.uniform import factorize_to_budget
-from experiments.builders.context import Built, Context, budget, parent_model, splits, trained
-from experiments.training import cross_entropy, fit
+from experiments.builders.compressed import original, with_new_statistics
+from experiments.builders.context import Built, Context, setting
 
 
 def build(context: Context) -> Built:
-    """The architecture's option `parameters` is the budget."""
-    parameters = dict(context.recipe.architecture.options)["parameters"]
-    model = factorize_to_budget(parent_model(context, "original"), int(str(parameters)))
-    history = fit(model, *splits(context), budget(context), cross_entropy, context.seed, context.watcher)
-    return trained(model, context, history)
+    """Needs the settings `ranks`, one of `RANKS`, and `parameters`, the most that are left."""
+    rank = RANKS[setting(context, "ranks", str)]
+    return with_new_statistics(rank(original(context), setting(context, "parameters", int)), context)
+
+
+def _allocated(model: nn.Module, parameters: int) -> nn.Module:
+    return factorize(model, plan_for_parameters(model, parameters))
+
+
+RANKS: Mapping[str, Callable[[nn.Module, int], nn.Module]] = {"uniform": factorize_to_budget, "allocated": _allocated}
+"""How ranks are chosen: at one share of the full ones, or by singular values over all layers."""

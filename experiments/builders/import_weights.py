@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 
-from experiments.builders.context import Built, Context, settings
+from experiments.builders.context import Built, Context, setting
 from experiments.file_hash import file_hash
 
 
@@ -18,13 +18,12 @@ class WeightsError(ValueError):
 
 def build(context: Context) -> Built:
     """Needs the setting `sha256` of the file `context.weights_file`, or `torchvision`, the name of its weights."""
-    options = settings(context)
-    if "torchvision" in options:
-        source = str(options["torchvision"])
+    if "torchvision" in dict(context.recipe.settings):
+        source = setting(context, "torchvision", str)
         state = torchvision_weights(source)
     else:
         source = str(context.weights_file)
-        state = weights_from_file(context.weights_file, str(options["sha256"]))
+        state = weights_from_file(context.weights_file, setting(context, "sha256", str))
     check_fits(state, resnet18(), source)
     return Built({name: value.contiguous() for name, value in state.items()}, {})
 

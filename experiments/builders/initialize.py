@@ -1,14 +1,13 @@
 """An architecture without training: its size is what is asked for."""
 
-from experiments.builders.context import Built, Context, cost, settings, state_on_cpu
+from experiments.builders.context import Built, Context, cost, setting, state_on_cpu
 from experiments.models import build_model
 from experiments.training import seed_initialisation
 
 
 def build(context: Context) -> Built:
     """Needs the settings `classes` and `resolution` (pixels, for the multiply-accumulates)."""
-    options = settings(context)
     seed_initialisation(context.seed)
-    model = build_model(context.recipe.architecture, int(str(options["classes"])))
-    resolution = int(str(options["resolution"]))
+    model = build_model(context.recipe.architecture, setting(context, "classes", int))
+    resolution = setting(context, "resolution", int)
     return Built(state_on_cpu(model), cost(model, resolution, resolution))

@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from compression.quantization import dequantize_state_dict, quantize_state_dict, relative_error
-from experiments.builders.context import Built, Context, parent_model, settings, untrained
+from experiments.builders.context import Built, Context, parent_model, setting, untrained
 
 SMALL_WEIGHT = 0.1
 """Magnitude below which a weight counts as a small number."""
@@ -15,7 +15,7 @@ SMALL_WEIGHT = 0.1
 
 def build(context: Context) -> Built:
     """Needs the setting `bits` (8: affine min-max codes; 16: float16). Weights are dequantized to be measured."""
-    bits = int(str(settings(context)["bits"]))
+    bits = setting(context, "bits", int)
     model = parent_model(context, "original")
     weights = kernel_weights(model)
     model.load_state_dict(dequantize_state_dict(quantize_state_dict(model.state_dict(), bits)))

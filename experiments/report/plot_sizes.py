@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,6 +35,7 @@ CONV_STUDENT = Family("convolutional student", style.ORANGE, "D")
 PRUNED = Family("pruned student", style.SKY, "v")
 QUANTIZED = Family("quantized", style.GREEN, "P")
 QUESTION4 = Family("question 4", style.PURPLE, "^")
+COMPRESSED = Family("compressed CNN", style.BLACK, "<")
 
 Curves: TypeAlias = Sequence[Sequence[MeasuredModel]]
 """The steps of each pruning, the start first."""
@@ -44,9 +46,11 @@ _LABEL_POINTS = 8.5
 
 def family(model: str) -> Family:
     """The family of a model of `experiments.recipes`, by its name."""
-    if model.endswith("bit"):
+    if re.search(r"bit$|bit-|-packed$", model):
         return QUANTIZED
-    prefixes = {"pruned": PRUNED, "cnn": QUESTION4, "conv-student": CONV_STUDENT, "student": STUDENT}
+    if re.fullmatch(r"cnn-(ordinary|depthwise|group)(-small)?", model):
+        return QUESTION4
+    prefixes = {"pruned": PRUNED, "cnn": COMPRESSED, "conv-student": CONV_STUDENT, "student": STUDENT}
     return next((kind for prefix, kind in prefixes.items() if model.startswith(prefix)), TEACHER)
 
 

@@ -6,6 +6,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compression.cost import multiply_accumulates, parameter_count
+from compression.quantization.affine import AffineSpec
+from compression.quantization.fake import follow_weights, quantize_weights
+from compression.quantization.ranges import min_max
 
 
 @st.composite
@@ -121,3 +124,11 @@ def test_a_size_below_one_is_an_error(shape):
 def test_a_shape_the_model_rejects_is_an_error_that_gives_it():
     with pytest.raises(ValueError, match=r"can't take an input of shape \(4, 5, 5\)"):
         multiply_accumulates(nn.Conv2d(3, 4, 1), (4, 5, 5))
+
+
+@pytest.mark.parametrize("ranges", [None, min_max])
+def test_quantized_weights_cost_what_the_float_ones_do(build_student, ranges):
+    model = build_student()
+    quantized = follow_weights(quantize_weights(model, AffineSpec(2, symmetric=False)), ranges)
+    assert parameter_count(quantized) == parameter_count(model)
+    assert multiply_accumulates(quantized, (3, 32, 32)) == multiply_accumulates(model, (3, 32, 32))

@@ -1,5 +1,6 @@
 import hashlib
 import importlib.util
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -63,7 +64,9 @@ def test_budgets_and_distillation_are_the_profiles(default):
         "student-distilled-finetuned": budgets.student,
         "conv-student-distilled": budgets.conv_student,
         "cnn-group": budgets.question4,
-        "cnn-ordinary-factorized": budgets.factorize,
+        "cnn-pruned-taylor": budgets.slim,
+        "cnn-pruned-taylor-tuned": budgets.recover,
+        "cnn-2bit-tuned": budgets.recover,
         "pruned-0.9-2-bn": budgets.slim,
         "pruned-0.9-2-tuned": budgets.slim_fine_tune,
     }
@@ -122,6 +125,28 @@ def test_a_quantized_model_keeps_its_original(default):
         assert dict(recipe.parents) == {"original": default[original]}
         assert recipe.architecture == default[original].architecture
         assert bits == f"{dict(recipe.settings)['bits']}bit"
+
+
+@pytest.mark.parametrize("name", ["random", "signed-gamma", "filter-norm", "taylor"])
+def test_criteria_prune_the_same_model_to_the_same_size(default, name):
+    recipe, random = default[f"cnn-pruned-{name}"], default["cnn-pruned-random"]
+    assert dict(recipe.parents) == {"original": default["cnn-ordinary"]}
+    assert replace(recipe, settings=()) == replace(random, settings=())
+    assert dict(recipe.settings) == {**dict(random.settings), "criterion": name}
+
+
+def test_a_fitted_rewriting_differs_from_a_random_one_in_its_weights_alone(default):
+    for kind in ("grouped", "separable"):
+        fitted, random = (dict(default[f"cnn-{kind}-{weights}"].settings) for weights in ("fitted", "random"))
+        assert fitted == {**random, "weights": "fitted"}
+        assert default[f"cnn-{kind}-fitted-tuned"].budget == default[f"cnn-{kind}-random-tuned"].budget
+
+
+def test_what_is_tuned_is_tuned_after_it_was_measured(default):
+    tuned = {name: recipe for name, recipe in default.items() if recipe.operation == "finetune"}
+    assert len(tuned) == 13
+    for name, recipe in tuned.items():
+        assert dict(recipe.parents)["original"] == default[name.rpartition("-")[0]]
 
 
 def test_without_images_to_pretrain_on_the_backbone_is_torchvisions(tmp_path):

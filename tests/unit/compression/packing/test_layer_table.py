@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from random_graphs import draw_network, network_plans
 from torch import nn
 
+from compression.architecture.channel_order import ChannelOrder
 from compression.packing.container import PackedFileError
 from compression.packing.layer_table import LAYER_TYPES, apply_layer_table, describe_layer, describe_layers
 
@@ -37,6 +38,7 @@ LAYERS = [
     nn.Sigmoid(),
     nn.Tanh(),
     nn.Identity(),
+    ChannelOrder(6),
 ]
 
 

@@ -9,6 +9,7 @@ from random_graphs import draw_network, network_plans
 from torch import nn
 from torch.nn.utils import parametrizations
 
+from compression.architecture.rewriting import rewrite_grouped, rewrite_separable
 from compression.low_rank.svd import factorize_linear
 from compression.low_rank.uniform import factorize_to_budget
 from compression.packing.container import PackedFileError, read, write
@@ -46,7 +47,17 @@ def replaced_head(model, head):
     return changed
 
 
+def grouped(model, images):
+    return rewrite_grouped(model, 2).model
+
+
+def separable(model, images):
+    return rewrite_separable(model).model
+
+
 STRUCTURE = {
+    "group": grouped,
+    "separate": separable,
     "prune": pruned,
     "factorize": factorized,
     "fold": lambda model, images: fold_batch_norms(model),
@@ -196,6 +207,17 @@ def test_a_file_that_lies_is_an_error_that_names_it(saved, change, message):
     rewritten(saved, change)
     with pytest.raises(PackedFileError, match=rf"file: .*({message})"):
         load_model(saved, small_model())
+
+
+def test_an_order_that_is_no_permutation_is_an_error(tmp_path):
+    model = rewrite_grouped(small_model(), 2).model
+    path = tmp_path / "file"
+    save_model(model, path)
+    assert torch.equal(load_model(path, small_model())[0][0].order, model[0][0].order)
+    for order in ([0, 0], [0, 2], [-1, 0]):
+        rewritten(path, exchanged("0.0.order", torch.tensor(order)))
+        with pytest.raises(PackedFileError, match=r"layer '0\.0': its order must have each of 2 channels once"):
+            load_model(path, small_model())
 
 
 def test_a_base_that_does_not_fit_is_an_error(saved):

@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from compression.checkpoint import load_state_dict
+from compression.packing.container import is_packed
+from compression.packing.model_file import load_model
+from compression.packing.state_file import unpack_state_dict
 from experiments.builders.context import Built, Context, Parent
 from experiments.datasets.dataset import Dataset
 from experiments.datasets.fractal import FractalSpec, make_fractal_dataset
@@ -32,7 +35,16 @@ class Made:
 
     @property
     def state(self) -> dict[str, np.ndarray]:
-        return {name: value.numpy() for name, value in load_state_dict(self.weights).items()}
+        load = unpack_state_dict if is_packed(self.weights) else load_state_dict
+        return {name: value.numpy() for name, value in load(self.weights).items()}
+
+    def model(self, classes: int) -> torch.nn.Module:
+        """What the file holds."""
+        model = build_model(self.context.recipe.architecture, classes)
+        if is_packed(self.weights):
+            return load_model(self.weights, model)
+        model.load_state_dict(load_state_dict(self.weights))
+        return model
 
 
 Run = Callable[..., Made]
@@ -71,8 +83,7 @@ def check_measurements(dataset: Dataset) -> Callable[[Made], None]:
     """Counts parameters, multiply-accumulates and right answers anew, with the model that the file holds."""
 
     def check(made: Made) -> None:
-        model = build_model(made.context.recipe.architecture, len(dataset.classes))
-        model.load_state_dict(load_state_dict(made.weights))
+        model = made.model(len(dataset.classes))
         measured = made.built.measurements
         assert measured["parameters"] == sum(parameter.numel() for parameter in model.parameters())
         assert measured["macs"] == _multiply_accumulates(model)

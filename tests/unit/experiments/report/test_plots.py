@@ -170,7 +170,12 @@ def test_sizes_have_a_logarithmic_axis_a_point_for_each_model_and_labels_that_do
         ("student-distilled-scratch", "student"),
         ("conv-student-distilled", "convolutional student"),
         ("pruned-0.9-3-tuned", "pruned student"),
-        ("cnn-ordinary-factorized", "question 4"),
+        ("cnn-ordinary-small", "question 4"),
+        ("cnn-group", "question 4"),
+        ("cnn-grouped-fitted-tuned", "compressed CNN"),
+        ("cnn-2bit-tuned", "quantized"),
+        ("cnn-composed-packed", "quantized"),
+        ("student-packed", "quantized"),
     ],
 )
 def test_models_belong_to_families(model, name):

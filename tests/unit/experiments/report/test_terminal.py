@@ -30,7 +30,7 @@ def test_tables_fit_the_width_and_are_plain_where_there_is_no_terminal(findings,
 
 
 def test_wide_output_has_every_claim_on_a_row_of_its_own(findings):
-    rows = printed(findings, 250).splitlines()
+    rows = printed(findings, 300).splitlines()
     for name, finding in findings.items():
         (row,) = [row for row in rows if row.split()[:1] == [name]]
         assert text.measured(finding) in row

@@ -1,0 +1,14 @@
+"""Training of the parent `original`, compressed or not, with labels or as the student of the parent `teacher`."""
+
+from experiments.builders.compressed import finetuned, original
+from experiments.builders.context import Built, Context, splits
+from experiments.builders.teaching import distillation_from_teacher
+from experiments.training import cross_entropy
+
+
+def build(context: Context) -> Built:
+    """With a teacher, needs the settings of `experiments.builders.teaching`."""
+    training, _ = splits(context)
+    taught = "teacher" in context.parents
+    objective = distillation_from_teacher(context, training) if taught else cross_entropy
+    return finetuned(original(context), context, objective)
