@@ -85,7 +85,7 @@ def make_profile(name: str, request: ProfileRequest) -> Profile:
     return PROFILES[name](request)
 
 
-_TURNED = Augmentation(shift=0.06, rotation=15.0, flip=False, views=12)
+_TURNED = Augmentation(shift=0.06, rotation=15.0, flip=False, views=10)
 """Not mirrored: a fractal's mirror image is none of its class."""
 
 

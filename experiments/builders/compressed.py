@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from compression.batch_norm import reestimate_batch_norm
 from compression.packing.container import is_packed
@@ -36,8 +37,9 @@ def training_batches(context: Context) -> Iterator[Batch]:
 
 def with_new_statistics(model: nn.Module, context: Context) -> Built:
     """The result of an operation without training: BN statistics are estimated in the budget's epochs."""
-    reestimate_batch_norm(model, (batch.inputs for batch in training_batches(context)))
-    return replace(untrained(model, context), write=writer(model))
+    with parametrize.cached():  # weights do not change: they are rounded once, not for each batch
+        reestimate_batch_norm(model, (batch.inputs for batch in training_batches(context)))
+        return replace(untrained(model, context), write=writer(model))
 
 
 def finetuned(model: nn.Module, context: Context, objective: Objective) -> Built:

@@ -17,7 +17,7 @@ from experiments.builders.compressed import original, training_batches, with_new
 from experiments.builders.context import Built, Context, setting
 from experiments.training import seed_initialisation
 
-MOMENT_BATCHES = 8
+MOMENT_BATCHES = 4
 """Of training images, on which the new layers' outputs are fitted to the old ones'."""
 
 

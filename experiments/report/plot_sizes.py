@@ -55,9 +55,13 @@ def family(model: str) -> Family:
 
 
 def draw_sizes(models: Mapping[str, MeasuredModel], subtitle: str) -> Figure | None:
-    """A point for each model, labelled where there is room; a line joins the steps of a pruning."""
+    """A point for each model, labelled where there is room; a line joins the steps of a pruning.
+
+    Left out are models that another is the fine-tuned form of: far below all others, they would flatten the plot.
+    """
     from matplotlib.ticker import LogLocator
 
+    models = {name: model for name, model in models.items() if f"{name}-tuned" not in models}
     if not models:
         return None
     figure, axes = style.new_figure("Accuracy over size", subtitle, (10, 6.6))
@@ -74,7 +78,7 @@ def draw_sizes(models: Mapping[str, MeasuredModel], subtitle: str) -> Figure | N
     axes.xaxis.set_minor_formatter(lambda value, _: "")
     axes.set_xlabel("weights file (logarithmic)", fontsize=11)
     axes.set_ylabel(style.ACCURACY_LABEL, fontsize=11)
-    figure.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=10)
+    figure.legend(loc="outside lower center", ncols=7, frameon=False, fontsize=9, columnspacing=1.4)
     _label(figure, axes, models, curves)
     return figure
 
