@@ -1,7 +1,7 @@
 """How the report's models are trained, measured and judged.
 
-What is made: `recipe` (what a recipe is), `recipes` (the report's), `profiles` (data, budgets, seeds), `models`,
-`datasets`.
+What is made: `recipe` (what a recipe is), `recipes` (the report's), `method_recipes` (ours), `profiles` (data,
+budgets, seeds), `models`, `datasets`.
 How it is made: `training`, `augmentation`, `builders` (one an operation), `making`, `worker`, `building`, `planning`;
 `cluster` makes runs on Ray's nodes instead.
 How long that takes: `estimates` (from earlier runs), `schedule`, `forecast`.

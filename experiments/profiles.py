@@ -93,16 +93,16 @@ def _default(request: ProfileRequest) -> Profile:
     """Fractal images of 32 px, five seeds."""
     half: Precision = "bfloat16" if bfloat16_is_fast(request.device) else "float32"
     teacher = Budget(16, 64, "sgd", 0.05, 1e-2, "cosine", half, _TURNED, evaluate_every=8)
-    student = Budget(20, 64, "sgd", 0.2, 2.5e-3, "cosine", "float32", _TURNED, evaluate_every=10)
+    student = Budget(18, 64, "sgd", 0.2, 2.5e-3, "cosine", "float32", _TURNED, evaluate_every=9)
     convolutional = Budget(10, 64, "sgd", 0.1, 5e-3, "cosine", half, _TURNED, evaluate_every=5)
     budgets = Budgets(
-        pretrain=replace(teacher, epochs=10, evaluate_every=10),
+        pretrain=replace(teacher, epochs=8),
         teacher=teacher,
         fine_tune=replace(teacher, epochs=8, learning_rate=0.02, weight_decay=5e-3),
         student=student,
-        conv_student=replace(convolutional, epochs=14),
+        conv_student=replace(convolutional, epochs=12, evaluate_every=6),
         question4=convolutional,
-        recover=replace(convolutional, epochs=4, learning_rate=0.02),
+        recover=replace(convolutional, epochs=3, learning_rate=0.02),
         slim=replace(student, epochs=1),
         slim_fine_tune=replace(student, epochs=2, learning_rate=0.003),
     )

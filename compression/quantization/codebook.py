@@ -218,7 +218,8 @@ def share_weights(
 ) -> nn.Module:
     """A copy of a model whose convolutional and linear weights are codebooks.
 
-    Training moves the centroids: the gradient of a centroid is the sum of those of its weights.
+    Training moves the centroids: the gradient of a centroid is the sum of those of its weights, so that a learning rate
+    for weights, which are thousands to a centroid, is far too large for centroids.
 
     Args:
         model: Stays as it is.

@@ -54,14 +54,19 @@ def family(model: str) -> Family:
     return next((kind for prefix, kind in prefixes.items() if model.startswith(prefix)), TEACHER)
 
 
+def is_result(model: str) -> bool:
+    """Whether a model is one to use: not a step of a compression before training, nor a baseline by chance."""
+    return not re.match(r"cnn-(pruned|low-rank|grouped|separable)-(?!.*(tuned|taught)$)|cnn-.*random", model)
+
+
 def draw_sizes(models: Mapping[str, MeasuredModel], subtitle: str) -> Figure | None:
     """A point for each model, labelled where there is room; a line joins the steps of a pruning.
 
-    Left out are models that another is the fine-tuned form of: far below all others, they would flatten the plot.
+    Left out is what `is_result` does not count: far below all others, it would flatten the plot.
     """
     from matplotlib.ticker import LogLocator
 
-    models = {name: model for name, model in models.items() if f"{name}-tuned" not in models}
+    models = {name: model for name, model in models.items() if is_result(name)}
     if not models:
         return None
     figure, axes = style.new_figure("Accuracy over size", subtitle, (10, 6.6))

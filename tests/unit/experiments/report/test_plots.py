@@ -12,7 +12,7 @@ from experiments.report.drawn_before import RECORD
 from experiments.report.measured_models import runs_by_model
 from experiments.report.plot_distillation import draw_distillation
 from experiments.report.plot_pruning import draw_pruning
-from experiments.report.plot_sizes import bytes_text, draw_sizes, family
+from experiments.report.plot_sizes import bytes_text, draw_sizes, family, is_result
 from experiments.report.plots import PLOTS, write_plots
 
 NAMES = [f"{plot.name}.{extension}" for plot in PLOTS for extension in ("png", "svg")]
@@ -150,8 +150,13 @@ def test_sizes_have_a_logarithmic_axis_a_point_for_each_final_model_and_labels_t
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
     drawn = {point for line, _, _ in axes.containers for point in line.get_xydata()[:, 0]}
-    shown = {name: model for name, model in models.items() if f"{name}-tuned" not in models}
-    assert "cnn-separable-random" in models.keys() - shown.keys()
+    shown = {name: model for name, model in models.items() if is_result(name)}
+    assert models.keys() - shown.keys() == {
+        *(f"cnn-pruned-{criterion}" for criterion in ("random", "signed-gamma", "filter-norm", "taylor")),
+        *(f"cnn-low-rank-{ranks}" for ranks in ("uniform", "allocated")),
+        *(f"cnn-{kind}-{weights}" for kind in ("grouped", "separable") for weights in ("fitted", "random")),
+        *(f"cnn-{kind}-random-tuned" for kind in ("pruned", "grouped", "separable")),
+    }
     assert drawn == {model.size for model in shown.values()}
     assert sum(len(line.get_xdata()) for line, _, _ in axes.containers) == len(shown)
     labels = [text for text in axes.texts if text.get_text() in models]
