@@ -1,4 +1,9 @@
-"""Channels in another order, as a layer."""
+"""Channels in another order, as a layer.
+
+    shuffled = ChannelOrder.of(torch.tensor([2, 0, 1]))(images)     # its channel 0 is channel 2 of the images
+
+Group convolutions are fitted between two of them.
+"""
 
 import torch
 from torch import Tensor, nn

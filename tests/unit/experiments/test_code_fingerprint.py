@@ -21,7 +21,7 @@ MODULES = ("experiments.builder", "experiments.near", "experiments.other", "comp
 BUILDERS = sorted(
     f"experiments.builders.{path.stem}"
     for path in (ROOT / "experiments/builders").glob("*.py")
-    if path.stem not in ("__init__", "context")
+    if "\ndef build(" in path.read_text(encoding="utf-8")
 )
 
 
@@ -147,7 +147,9 @@ def test_a_missing_module_is_named(write):
 def test_what_is_claimed_planned_or_kept_reaches_no_builder(builder):
     reached = reachable_modules([builder, "experiments.making"])
     names = "augmentation builders datasets file_hash frozen_teacher gpus making models numerics recipe training"
-    inner = "builders.context datasets.dataset models.student_widths training_state"
+    inner = (
+        "builders.context builders.compressed builders.teaching datasets.dataset models.student_widths training_state"
+    )
     makers = {f"experiments.{name}" for name in f"{names} {inner}".split()}
     others = {name for name in reached if name.startswith("experiments.")} - makers
     assert others == {builder} | ({"experiments.builders.slim"} if "slim" in builder else set())
@@ -157,7 +159,14 @@ def test_what_is_claimed_planned_or_kept_reaches_no_builder(builder):
 def test_training_does_not_reach_what_only_compresses():
     reached = reachable_modules(["experiments.builders.train", "experiments.making"])
     apart = {f"compression.{name}" for name in ("architecture", "batch_norm", "distillation", "low_rank", "pruning")}
-    assert not (apart | {"experiments.builders.quantize", "experiments.frozen_teacher"}) & reached
+    packing = {"compression.packing", "experiments.builders.compressed", "experiments.builders.teaching"}
+    assert not (apart | packing | {"experiments.builders.quantize", "experiments.frozen_teacher"}) & reached
+
+
+@pytest.mark.parametrize("operation", ["distill", "slim", "slim_finetune", "quantize"])
+def test_the_reports_operations_do_not_reach_packed_models(operation):
+    reached = reachable_modules([f"experiments.builders.{operation}", "experiments.making"])
+    assert not {"compression.packing", "compression.low_rank", "experiments.builders.compressed"} & reached
 
 
 def test_only_operation_and_family_are_imported_by_a_name_that_is_computed():

@@ -146,13 +146,19 @@ def test_another_version_of_torch_is_evidence():
 
 def test_data_of_unknown_size_is_taken_for_that_of_the_constants():
     unknown = Estimator([], {}, {"target": "new", "source": "new"}, ENVIRONMENT)
-    assert unknown.seconds(STUDENT) == estimator(data="usual").seconds(STUDENT) == pytest.approx(20 * 1.4)
+    assert (
+        unknown.seconds(STUDENT)
+        == estimator(data="usual").seconds(STUDENT)
+        == pytest.approx(STUDENT.budget.epochs * 1.4)
+    )
 
 
 def test_what_has_no_constant_still_takes_time():
     other = Recipe("hatch", Architecture("egg"), "target", STUDENT.budget)
     assert estimator().seconds(other) > 0
-    assert estimator().seconds(with_epochs(other, 40)) == pytest.approx(2 * estimator().seconds(other))
+    assert estimator().seconds(with_epochs(other, 2 * STUDENT.budget.epochs)) == pytest.approx(
+        2 * estimator().seconds(other)
+    )
 
 
 def manifest(**changed):
