@@ -248,16 +248,16 @@ def _p_claim(estimates: Sequence[Estimate], region: Region, n: int | None = None
 
 
 def _holm(p_values: Sequence[float], family_size: int) -> tuple[list[bool], list[float]]:
-    """Which of the claims Holm rejects, and their corrected p values."""
-    if family_size <= 1:
-        # Nothing to correct; multipletests takes 50 ms, for it collects garbage at every call.
-        return [p <= ERROR_RATE for p in p_values], list(p_values)
-    from statsmodels.stats.multitest import multipletests
+    """Which of the claims Holm (1979) rejects, and their corrected p values.
 
-    judged = len(p_values)
-    padded = [*p_values, *[1.0] * (family_size - judged)]
-    rejected, corrected, *_ = multipletests(padded, alpha=ERROR_RATE, method="holm")
-    return [bool(flag) for flag in rejected[:judged]], [float(p) for p in corrected[:judged]]
+    The i-th smallest p, from 0, counts family_size - i times, and never less than a smaller one. Not by statsmodels,
+    whose import alone would take a sixth of a session that has its runs.
+    """
+    corrected, least = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        least = max(least, min(1.0, (family_size - rank) * p_values[index]))
+        corrected[index] = least
+    return [p <= ERROR_RATE for p in corrected], corrected
 
 
 def _seeds_needed(estimates: Sequence[Estimate], region: Region, level: float) -> int | None:

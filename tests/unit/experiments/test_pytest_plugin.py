@@ -11,9 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-
-# Sessions inside this process import these late and, unless they are there already, anew each time.
-import statsmodels.stats.multitest  # noqa: F401
 from fake_runs import CLAIMS, VERDICTS, fill_for_claims, tiny_suite
 
 from experiments import cluster as cluster_module
