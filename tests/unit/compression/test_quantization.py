@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from torch import nn
@@ -28,14 +28,16 @@ properties = settings(deadline=None, max_examples=50)
 
 
 @given(finite_arrays)
+@example(np.array([LARGEST], np.float32))
 @properties
 def test_error_is_at_most_half_a_step(weights):
     restored = dequantize(quantize(torch.from_numpy(weights))).numpy().astype(np.float64)
     exact = weights.astype(np.float64)
     half_step = (exact.max() - exact.min()) / 510
     # The restored value lies within the range, so rounding it to float32 moves it by at most half a unit in
-    # the last place of the range's larger end; 1e-12 covers the float64 arithmetic.
-    rounding = np.spacing(np.abs(weights).max()).astype(np.float64) / 2
+    # the last place below the range's larger end; 1e-12 covers the float64 arithmetic.
+    largest = np.abs(weights).max()
+    rounding = float(largest - np.nextafter(largest, np.float32(0))) / 2
     assert np.abs(restored - exact).max() <= half_step * (1 + 1e-12) + rounding
 
 
