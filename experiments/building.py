@@ -56,10 +56,7 @@ def build_missing(suite: Suite, wanted: Wanted, jobs: int, console: Console) -> 
         StoreError: The store cannot be written to.
         WorkersError: The workers ended before all was made.
     """
-    with console.status("reading the data and the run store"):
-        plan = suite.plan(wanted)
-        open_runs = OpenRuns(suite.store, plan)
-        missing = [planned.key for planned in open_runs.waiting()]
+    plan, open_runs, missing = read_plan(suite, wanted, console)
     if not missing:
         return
     suite.store.check_writable()
@@ -75,6 +72,14 @@ def build_missing(suite: Suite, wanted: Wanted, jobs: int, console: Console) -> 
         raise WorkersError("\n".join(problems))
     for problem in problems:
         console.out(f"warning: {problem}\nother workers have made what it left", highlight=False)
+
+
+def read_plan(suite: Suite, wanted: Wanted, console: Console) -> tuple[Plan, OpenRuns, list[str]]:
+    """The plan of the wanted runs, which of them are open, and the keys of those to make."""
+    with console.status("reading the data and the run store"):
+        plan = suite.plan(wanted)
+        open_runs = OpenRuns(suite.store, plan)
+        return plan, open_runs, [planned.key for planned in open_runs.waiting()]
 
 
 class _Builders:

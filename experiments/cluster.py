@@ -21,7 +21,7 @@ from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
-from experiments.building import MOST_ATTEMPTS, Wanted
+from experiments.building import MOST_ATTEMPTS, Wanted, read_plan
 from experiments.cluster_resources import Cluster, ClusterError, Demand, demand
 from experiments.cluster_task import Job, Made, Refused, Result, make_on_node, remove_from_node
 from experiments.display import Display, Event, display
@@ -50,10 +50,7 @@ def build_on_cluster(suite: Suite, wanted: Wanted, cluster: Cluster, console: Co
         ClusterError: The cluster cannot be reached, has no room for any run, or would make other bytes than here.
     """
     needs = demand(suite.options.device, cluster)
-    with console.status("reading the data and the run store"):
-        plan = suite.plan(wanted)
-        open_runs = OpenRuns(suite.store, plan)
-        missing = [planned.key for planned in open_runs.waiting()]
+    plan, open_runs, missing = read_plan(suite, wanted, console)
     if not missing:
         return
     with ExitStack() as stack:

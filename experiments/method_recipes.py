@@ -7,7 +7,7 @@ of it.
 
 from dataclasses import replace
 
-from experiments.profiles import Budgets, Distillation, Profile
+from experiments.profiles import Budgets, Distillation
 from experiments.recipe import Budget, Recipe, Settings
 
 CRITERIA = ("random", "signed-gamma", "filter-norm", "taylor")
@@ -26,17 +26,17 @@ RECOVERY = Distillation(temperature=4.0, alpha=0.5)
 """How a cut network learns from what it was cut from; set on seeds 100 and 101 (alpha 0.9: 78.7 %, 0.5: 80.0 %)."""
 
 
-def method_recipes(profile: Profile, cnn: Recipe, teacher: Recipe, student: Recipe, half: int) -> dict[str, Recipe]:
+def method_recipes(budgets: Budgets, cnn: Recipe, teacher: Recipe, student: Recipe, half: int) -> dict[str, Recipe]:
     """The recipes by name.
 
     Args:
-        profile: Gives budgets.
+        budgets: Of the steps, `recover` and `slim`.
         cnn: The trained CNN that is compressed.
         teacher: The fine-tuned ResNet18, to be packed.
         student: The student distilled from it, to be packed.
         half: Parameters to compress the CNN to.
     """
-    steps = _Steps(profile.budgets)
+    steps = _Steps(budgets)
     recipes = _at_half(steps, cnn, half) | _at_a_sixteenth(steps, cnn)
     return recipes | {
         "cnn-pruned-signed-gamma-taught": (taught := steps.taught(recipes["cnn-pruned-signed-gamma"], cnn)),

@@ -42,7 +42,7 @@ def report_recipes(profile: Profile, pretrained_weights: Path | None = None) -> 
     recipes |= _pruned(profile, recipes["student-distilled-finetuned"])
     recipes |= _question4(profile)
     cnn, teacher, student = (recipes[n] for n in ("cnn-ordinary", "teacher-finetuned", "student-distilled-finetuned"))
-    recipes |= method_recipes(profile, cnn, teacher, student, half=SMALL_PARAMETERS)
+    recipes |= method_recipes(profile.budgets, cnn, teacher, student, half=SMALL_PARAMETERS)
     return Catalog(recipes)
 
 

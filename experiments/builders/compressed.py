@@ -3,9 +3,8 @@
 The recipe's architecture is that of the uncompressed model; see `compression.packing.model_file`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 from torch import nn
@@ -14,9 +13,19 @@ from torch.nn.utils import parametrize
 from compression.batch_norm import reestimate_batch_norm
 from compression.packing.container import is_packed
 from compression.packing.model_file import load_model, save_model
-from experiments.builders.context import Built, Context, budget, dataset, parent_model, splits, trained, untrained
+from experiments.builders.context import (
+    Built,
+    Context,
+    budget,
+    dataset,
+    parent_model,
+    splits,
+    trained,
+    training_batches,
+    untrained,
+)
 from experiments.models import build_model
-from experiments.training import Batch, Objective, augmented_batches, fit
+from experiments.training import Objective, fit
 
 
 def original(context: Context) -> nn.Module:
@@ -26,13 +35,6 @@ def original(context: Context) -> nn.Module:
         return parent_model(context, "original")
     base = build_model(parent.recipe.architecture, len(dataset(context).classes))
     return load_model(parent.weights, base).to(context.device)
-
-
-def training_batches(context: Context) -> Iterator[Batch]:
-    """The augmented training images of the budget's epochs."""
-    training, _ = splits(context)
-    epochs = range(budget(context).epochs)
-    return chain.from_iterable(augmented_batches(training, budget(context), context.seed, epoch) for epoch in epochs)
 
 
 def with_new_statistics(model: nn.Module, context: Context) -> Built:

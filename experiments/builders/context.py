@@ -1,7 +1,8 @@
 """What a builder is given, and what it gives back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from compression.cost import multiply_accumulates, parameter_count
 from experiments.datasets.dataset import Dataset
 from experiments.models import build_model
 from experiments.recipe import Budget, Recipe
-from experiments.training import Images, Watcher, evaluate, seed_initialisation
+from experiments.training import Batch, Images, Watcher, augmented_batches, evaluate, seed_initialisation
 from experiments.training_state import Epoch
 
 
@@ -103,6 +104,13 @@ def splits(context: Context) -> tuple[Images, Images]:
     """Training and validation images on the device."""
     data = dataset(context)
     return Images.of(data.training, context.device), Images.of(data.validation, context.device)
+
+
+def training_batches(context: Context) -> Iterator[Batch]:
+    """The augmented training images of the budget's epochs."""
+    training, _ = splits(context)
+    epochs = range(budget(context).epochs)
+    return chain.from_iterable(augmented_batches(training, budget(context), context.seed, epoch) for epoch in epochs)
 
 
 def fresh_model(context: Context) -> nn.Module:

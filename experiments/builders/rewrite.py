@@ -13,8 +13,8 @@ from compression.architecture.rewriting import (
     rewrite_separable,
     separable_convolutions,
 )
-from experiments.builders.compressed import original, training_batches, with_new_statistics
-from experiments.builders.context import Built, Context, setting
+from experiments.builders.compressed import original, with_new_statistics
+from experiments.builders.context import Built, Context, setting, training_batches
 from experiments.training import seed_initialisation
 
 MOMENT_BATCHES = 4

@@ -11,9 +11,8 @@ from compression.pruning.allocation import keep_counts
 from compression.pruning.criteria import signed_gamma
 from compression.pruning.cut import prune
 from compression.pruning.graph import channel_graph
-from experiments.builders.context import Built, Context, budget, parent_model, splits, untrained
+from experiments.builders.context import Built, Context, parent_model, training_batches, untrained
 from experiments.models.student_widths import PRUNED_BLOCKS
-from experiments.training import augmented_batches
 
 _POINTWISE = 3
 """Place in its block of the convolution whose outputs are pruned; the next block's BN ranks them."""
@@ -24,12 +23,7 @@ _TRACED_IMAGE = (3, 32, 32)
 def build(context: Context) -> Built:
     """The budget's epochs are passes over the augmented training images."""
     model = pruned_parent(context)
-    training, _ = splits(context)
-    epochs = range(budget(context).epochs)
-    batches = (
-        batch.inputs for epoch in epochs for batch in augmented_batches(training, budget(context), context.seed, epoch)
-    )
-    reestimate_batch_norm(model, batches)
+    reestimate_batch_norm(model, (batch.inputs for batch in training_batches(context)))
     return untrained(model, context)
 
 

@@ -7,11 +7,10 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from pathlib import Path
 
 import pytest
 from fake_runs import CLAIMS, VERDICTS, fill_for_claims, tiny_suite
+from student_sessions import wait_until, workers_of
 
 from experiments import cluster as cluster_module
 from experiments import pytest_plugin
@@ -621,7 +620,7 @@ def test_an_interrupted_session_leaves_no_worker_and_no_half_run(project, argume
     command = [sys.executable, "-m", "pytest", *REPRODUCE, "-k", "q2-reproduced", f"--store-dir={store}"]
     with subprocess.Popen([*command, *arguments], cwd=project.path, stdout=subprocess.DEVNULL) as session:
         try:
-            wait_until(lambda: list(store.glob("locks/*.owner")))
+            wait_until(lambda: list(store.glob("locks/*.owner")), seconds=300)
             assert workers_of(store)
             session.send_signal(signal.SIGINT)
             assert session.wait() == pytest.ExitCode.INTERRUPTED
@@ -632,23 +631,3 @@ def test_an_interrupted_session_leaves_no_worker_and_no_half_run(project, argume
     planned = suite.plan({"teacher-finetuned": (0, 1), "teacher-scratch": (0, 1)})
     assert {path.name for path in store.glob("runs/*")} <= set(planned.runs)
     assert list(store.glob("failed/*")) == []
-
-
-def wait_until(holds, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.05)
-
-
-def workers_of(store):
-    """Processes that make runs for the store."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes().decode(errors="replace").split("\0")
-        except OSError:
-            continue
-        if "experiments.worker" in command and any(str(store) in argument for argument in command):
-            found.append(path.parent.name)
-    return found

@@ -5,8 +5,10 @@ from itertools import pairwise
 
 import pytest
 
+from experiments.builders import factorize, prune
 from experiments.claims_file import check_models, load_claims
 from experiments.code_fingerprint import ROOT
+from experiments.method_recipes import CRITERIA, RANKS
 from experiments.profiles import PROFILES, ProfileError, ProfileRequest, make_profile
 from experiments.recipes import RATES, REPORT_CLASSES, STEPS, pruning_curve, report_recipes
 
@@ -127,7 +129,12 @@ def test_a_quantized_model_keeps_its_original(default):
         assert bits == f"{dict(recipe.settings)['bits']}bit"
 
 
-@pytest.mark.parametrize("name", ["random", "signed-gamma", "filter-norm", "taylor"])
+def test_what_recipes_choose_from_is_what_builders_know():
+    assert set(CRITERIA) == set(prune.CRITERIA)
+    assert set(RANKS) == set(factorize.RANKS)
+
+
+@pytest.mark.parametrize("name", CRITERIA)
 def test_criteria_prune_the_same_model_to_the_same_size(default, name):
     recipe, random = default[f"cnn-pruned-{name}"], default["cnn-pruned-random"]
     assert dict(recipe.parents) == {"original": default["cnn-ordinary"]}

@@ -4,8 +4,8 @@ from torch import nn
 
 from compression.packing.container import PackedFileError
 from compression.packing.model_file import model_tensors
-from experiments.builders.compressed import original, training_batches
-from experiments.builders.context import parent_model, splits
+from experiments.builders.compressed import original
+from experiments.builders.context import parent_model, splits, training_batches
 from experiments.recipe import Recipe
 from experiments.training import augmented_batches
 

@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from experiments.builders.context import splits
 from experiments.builders.teaching import distillation_from_teacher
@@ -64,4 +63,3 @@ def test_a_teacher_answers_in_the_precision_that_it_was_trained_in(run, cnn, pru
     same = tuned(run, pruned, budget, cnn, settings)
     equal = all(np.array_equal(value, same.state[name]) for name, value in made.state.items())
     assert equal == (precision == "float32")
-    assert torch.get_default_dtype() == torch.float32

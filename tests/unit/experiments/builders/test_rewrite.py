@@ -8,8 +8,7 @@ from compression.architecture.rewriting import (
     rewrite_separable,
     separable_convolutions,
 )
-from experiments.builders.compressed import training_batches
-from experiments.builders.context import parent_model
+from experiments.builders.context import parent_model, training_batches
 from experiments.builders.rewrite import MOMENT_BATCHES
 from experiments.recipe import Recipe
 
