@@ -90,6 +90,11 @@ def _claim_of(item: pytest.Item) -> Claim | None:
     return claim if isinstance(claim, Claim) else None
 
 
+def _claim_in(node_id: str) -> str:
+    """The claim's id in a test's, for xdist's controller, which has no tests but their ids."""
+    return node_id.rpartition("[")[2].removesuffix("]")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """Makes what runs the selected claims need before the first test; the tests then only read and judge.
@@ -127,7 +132,7 @@ def pytest_xdist_node_collection_finished(node: "WorkerController", ids: Sequenc
     whoever interrupts the session ends the makers, too.
     """
     option = node.config.option
-    selected = {id_.rpartition("[")[2].removesuffix("]") for id_ in ids}
+    selected = {_claim_in(id_) for id_ in ids}
     claims = [claim for claim in node.config.stash[_session].claims if claim.id in selected]
     _build(node.config, claims, option.jobs or option.numprocesses)
 
@@ -221,6 +226,8 @@ class _Reported:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.ids.update((str(value), None) for name, value in report.user_properties if name == _CLAIM)
+        if report.when not in ("setup", "call", "teardown"):  # xdist's, of a worker that crashed
+            self.ids[_claim_in(report.nodeid)] = None
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from experiments.code_fingerprint import ROOT
 
 CRASHING = "test_comparisons[q2-reproduced]"
 
-# Counts the builds, draws no plots, and on request takes a process of xdist's down in the middle of a test, once.
+# Counts the builds, draws no plots, and on request takes a process of xdist's down once, before a test tells anything.
 PLUGIN = f"""
 import os
 import pathlib
@@ -30,7 +31,7 @@ def count_and_build(*arguments):
 session.build_missing = count_and_build
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_call(item):
+def pytest_runtest_setup(item):
     fuse = pathlib.Path("fuse")
     if fuse.exists() and hasattr(item.config, "workerinput") and item.name == {CRASHING!r}:
         fuse.unlink()
@@ -126,3 +127,4 @@ def test_a_process_that_crashes_costs_its_test_alone(project, alone, mode, crash
     assert session.status == pytest.ExitCode.TESTS_FAILED
     assert f"crashed while running 'tests/reproduce/test_claims.py::{CRASHING}'" in session.output
     assert session.output.count("replacing crashed worker") == 1
+    assert re.search("^ *q2-reproduced .* reproduced", session.output, re.MULTILINE), "its verdict is in the table"
