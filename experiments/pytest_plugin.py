@@ -159,7 +159,8 @@ def _console(config: pytest.Config) -> Console:
     """A console on what pytest writes to, whatever is captured; it may be coloured and yet be no terminal."""
     writer = config.get_terminal_writer()
     file = writer._file
-    width = writer.fullwidth if writer.hasmarkup else 120
+    # A terminal shows Ctrl-C where the cursor is; wrapped, it would shift what the live display takes away.
+    width = writer.fullwidth - len("^C") if writer.hasmarkup else 120
     return Console(file=file, force_terminal=writer.hasmarkup, force_interactive=file.isatty(), width=width)
 
 

@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 from fake_runs import CLAIMS, VERDICTS, fill_for_claims, tiny_suite
@@ -631,3 +633,10 @@ def test_an_interrupted_session_leaves_no_worker_and_no_half_run(project, argume
     planned = suite.plan({"teacher-finetuned": (0, 1), "teacher-scratch": (0, 1)})
     assert {path.name for path in store.glob("runs/*")} <= set(planned.runs)
     assert list(store.glob("failed/*")) == []
+
+
+def test_what_a_terminal_shows_for_ctrl_c_fits_beside_the_live_display():
+    writer = SimpleNamespace(_file=io.StringIO(), fullwidth=80, hasmarkup=True)
+    console = pytest_plugin._console(SimpleNamespace(get_terminal_writer=lambda: writer))
+    console.print("=" * 200, end="", soft_wrap=False)
+    assert max(map(len, writer._file.getvalue().splitlines())) + len("^C") == 80
