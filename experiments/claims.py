@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -235,6 +235,11 @@ def needs(claim: Claim) -> Needs:
         case _:
             models = claim.models
     return Needs(models, every_seed=not isinstance(claim, ParametersClaim | SizeClaim))
+
+
+def counts_images(claim: Claim) -> bool:
+    """Whether the claim's quantities are shares of the validation images: accuracies in percent, or differences."""
+    return claim.measure in get_args(AccuracyMeasure)
 
 
 def applies(claim: Claim, data: str) -> bool:

@@ -3,6 +3,7 @@
 import difflib
 import json
 import math
+import re
 import reprlib
 import shutil
 from collections.abc import Collection, Mapping
@@ -125,24 +126,27 @@ def _explain(error: ValidationError, document: Any) -> str:
         case "json_invalid" | "value_error" if not field:
             reason = first["msg"].removeprefix("Value error, ")
         case _:
-            problem = first["msg"].removeprefix("Value error, ")
+            problem = re.sub(r"<\w+\.\w+: ('[^']*')>", r"\1", first["msg"].removeprefix("Value error, "))
             reason = f"{field or 'the content'} is {reprlib.repr(first['input'])}: {problem}"
     return entry + reason
 
 
-def check_models(results: ExpectedResults, known_names: Collection[str]) -> None:
-    """Check that every model named by a claim is one of `known_names`.
+def check_names(
+    results: ExpectedResults, models: Collection[str], data: Collection[str], profiles: Collection[str]
+) -> None:
+    """Check that what claims name is there: models, data, and the profiles that they have records of.
 
     Raises:
         ClaimsError: the first that is not, with its claim and the names closest to it.
     """
     for index, claim in enumerate(results.claims):
-        for model in needs(claim).models:
-            if model not in known_names:
-                raise ClaimsError(
-                    f"claims[{index}] ({claim.id}): no recipe makes the model {model!r}"
-                    f"{_suggestion(model, known_names)}"
-                )
+        named = [("no recipe makes the model", model, models) for model in needs(claim).models]
+        named += [("no profile has the data", claim.data, data)] if claim.data is not None else []
+        named += [("it is recorded for the profile", profile, profiles) for profile in claim.recorded]
+        for what, name, known in named:
+            if name not in known:
+                hint = _suggestion(name, known) or f", must be one of {', '.join(known)}" * (known is not models)
+                raise ClaimsError(f"claims[{index}] ({claim.id}): {what} {name!r}{hint}")
 
 
 def _suggestion(name: str, known: Collection[str]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from experiments.claims import Claim, ClaimsError, Parts, applies, needs, quantities, region
+from experiments.claims import Claim, ClaimsError, Parts, applies, counts_images, needs, quantities, region
 from experiments.planning import Plan
 from experiments.store import Store, StoredRun
 from experiments.suite import Suite
@@ -54,7 +54,7 @@ def judge_claims(claims: Iterable[Claim], suite: Suite) -> dict[str, Finding]:
             evidence[claim.id] = _evidence(claim, suite.store, plan, stored)
         except ClaimsError as error:
             reasons[claim.id] = str(error)
-    judgements = _judge(applicable, evidence)
+    judgements = _judge(applicable, evidence, suite)
 
     def finding(claim: Claim) -> Finding:
         if judgement := judgements.get(claim.id):
@@ -77,8 +77,8 @@ def wanted(claims: Iterable[Claim], seeds: Sequence[int]) -> dict[str, tuple[int
     return wanted
 
 
-def _judge(applicable: Iterable[Claim], evidence: Mapping[str, _Evidence]) -> dict[str, Judgement]:
-    exact, statistical, family = {}, {}, 0
+def _judge(applicable: Iterable[Claim], evidence: Mapping[str, _Evidence], suite: Suite) -> dict[str, Judgement]:
+    exact, statistical, steps, family = {}, {}, {}, 0
     for claim in applicable:
         family += needs(claim).every_seed
         if claim.id not in evidence:
@@ -86,9 +86,10 @@ def _judge(applicable: Iterable[Claim], evidence: Mapping[str, _Evidence]) -> di
         parts = evidence[claim.id].parts
         if needs(claim).every_seed:
             statistical[claim.id] = parts, region(claim)
+            steps[claim.id] = suite.percent_of_an_image if counts_images(claim) else 0.0
         else:
             exact[claim.id] = judge_exact(parts, region(claim))
-    return exact | judge_suite(statistical, family)
+    return exact | judge_suite(statistical, family, steps)
 
 
 def _evidence(claim: Claim, store: Store, plan: Plan, stored: Mapping[str, StoredRun]) -> _Evidence:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 Model = Annotated[str, Field(pattern=r"^[a-z0-9]+([.-][a-z0-9]+)*$")]
 Pairs = Annotated[tuple[tuple[Model, Model], ...], Field(min_length=1)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**53)]  # beyond, not every count is a float
 Ratio = Annotated[float, Field(gt=0)]
 ExactMeasure = Literal["parameters", "macs", "bytes"]
 AccuracyMeasure = Literal["accuracy", "best_accuracy"]

@@ -1,5 +1,7 @@
 """The options of the pytest command line that belong to claims."""
 
+import re
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,6 +36,7 @@ def add_options(parser: pytest.Parser) -> None:
     )
     add(
         "--data-root",
+        type=partial(_named, "--data-root"),
         metavar="FOLDER",
         help="for the profiles images and food11: holds training/ and validation/, each with <class>_<n>.jpg or one "
         "folder per class",
@@ -45,17 +48,20 @@ def add_options(parser: pytest.Parser) -> None:
     )
     add(
         "--pretrained-weights",
+        type=partial(_named, "--pretrained-weights"),
         metavar="FILE",
         help="for the profiles images and food11: safetensors file of ImageNet's ResNet18, in place of torchvision's "
         "download; layers that it lacks are initialised",
     )
     add(
         "--results-dir",
+        type=partial(_named, "--results-dir"),
         metavar="FOLDER",
         help="tables, plots and report go here (default: results, beside pytest's configuration file)",
     )
     add(
         "--store-dir",
+        type=partial(_named, "--store-dir"),
         metavar="FOLDER",
         help="finished runs are kept here (default: .runs, beside pytest's configuration file)",
     )
@@ -67,9 +73,10 @@ def add_options(parser: pytest.Parser) -> None:
     )
     add(
         "--device",
+        type=_device,
         default="cpu",
         metavar="NAME",
-        help="torch's name of the device that trains (default: cpu)",
+        help="what trains: cpu (the default), cuda, or cuda:N",
     )
     add("--plan", action="store_true", help="show what runs the claims need and how long they would take; make none")
     add(
@@ -89,6 +96,19 @@ def add_options(parser: pytest.Parser) -> None:
     add("--retry-failed", action="store_true", help="make runs again that failed before")
     add("--strict-claims", action="store_true", help="fail on inconclusive claims, too")
     add("--record", action="store_true", help=f"write verdicts and measurements into {EXPECTED_RESULTS}")
+
+
+def _named(option: str, text: str) -> str:
+    """A path; an empty one would mean wherever pytest was started."""
+    if not text:
+        raise pytest.UsageError(f"{option}: is empty, must name a file or folder")
+    return text
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch("cpu|cuda(:[0-9]+)?", text):
+        raise pytest.UsageError(f"--device {text}: must be cpu, cuda or cuda:N")
+    return text
 
 
 def _seeds(text: str) -> tuple[int, ...]:

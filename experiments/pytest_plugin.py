@@ -267,7 +267,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
     title = config.stash[_session].conditions.title
     console.out(f"{title}; tables, plots and report.html are in {shown}/", highlight=False)
-    if config.option.record:
+    if config.option.record and any(found.judgement for found in findings.values()):
         console.print(f"recorded in {EXPECTED_RESULTS}")
 
 

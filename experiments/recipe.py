@@ -46,7 +46,7 @@ class Budget:
     Attributes:
         epochs: Passes over the training split.
         batch_size: Images in a step; a last, smaller batch is left out.
-        optimizer: `sgd` has Nesterov momentum 0.9; `adamw` torch's defaults.
+        optimizer: `sgd` has momentum 0.9, `nesterov` in Nesterov's form; `adamw` has torch's defaults.
         learning_rate: The schedule's peak.
         weight_decay: Of all parameters.
         schedule: `constant`, or `cosine` to zero after a linear warm-up over the first tenth of the steps.
@@ -58,7 +58,7 @@ class Budget:
 
     epochs: int
     batch_size: int
-    optimizer: Literal["sgd", "adamw"]
+    optimizer: Literal["sgd", "nesterov", "adamw"]
     learning_rate: float
     weight_decay: float
     schedule: Literal["constant", "cosine"]

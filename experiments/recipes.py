@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from experiments.catalog import Catalog
 from experiments.file_hash import file_hash
 from experiments.method_recipes import method_recipes
@@ -103,11 +105,21 @@ def _backbone(profile: Profile, pretrained_weights: Path | None) -> Recipe:
         return Recipe("train", architecture, "source", profile.budgets.pretrain, shared=True)
     if pretrained_weights is None:
         settings: Settings = (("torchvision", "IMAGENET1K_V1"),)
-    elif pretrained_weights.is_file():
-        settings = (("sha256", file_hash(pretrained_weights)),)
     else:
-        raise ProfileError(f"--pretrained-weights {pretrained_weights}: there is no such file")
+        _check_readable(pretrained_weights)
+        settings = (("sha256", file_hash(pretrained_weights)),)
     return Recipe("import_weights", architecture, settings=settings, shared=True)
+
+
+def _check_readable(weights: Path) -> None:
+    """Tells now what would else end a run, and all that are made from it."""
+    if not weights.is_file():
+        raise ProfileError(f"--pretrained-weights {weights}: there is no such file")
+    try:
+        with safe_open(weights, "numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ProfileError(f"--pretrained-weights {weights}: no readable safetensors file ({error})") from error
 
 
 def _quantized(recipes: dict[str, Recipe]) -> dict[str, Recipe]:

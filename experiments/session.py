@@ -4,18 +4,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 
 from experiments.building import WorkersError, build_missing
 from experiments.claims import Claim, ClaimsError, ExpectedResults, applies
-from experiments.claims_file import check_models, load_claims, record, save_claims, with_recorded
+from experiments.claims_file import check_names, load_claims, record, save_claims, with_recorded
 from experiments.cluster_resources import Cluster
 from experiments.datasets.dataset import DatasetError
 from experiments.forecast import Forecast, forecast
 from experiments.gpus import GpuError
 from experiments.judging import Finding, judge_claims, wanted
-from experiments.profiles import ProfileError
+from experiments.profiles import PROFILES, DataName, ProfileError
 from experiments.report.conditions import Conditions
 from experiments.report.files import ResultsError
 from experiments.slots import default_jobs
@@ -55,7 +56,7 @@ class ClaimSession:
         """Profile, recipes, data and store; every model of a claim is known to have a recipe."""
         suite = Suite(self.options)
         try:
-            check_models(self._expected, suite.catalog)
+            check_names(self._expected, suite.catalog, get_args(DataName), PROFILES)
         except ClaimsError as error:
             raise ClaimsError(f"{self.path}: {error}") from None
         return suite

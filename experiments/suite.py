@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 
 from experiments.catalog import Catalog
+from experiments.datasets.dataset import DatasetError
 from experiments.datasets.preparation import PreparedData, prepare
+from experiments.datasets.size import stored_size
 from experiments.estimates import Estimator, read_past_runs, read_sizes
 from experiments.numerics import numerics_environment
 from experiments.planning import Plan, make_plan
@@ -15,6 +17,9 @@ from experiments.profiles import Profile, ProfileRequest, make_profile
 from experiments.recipes import report_recipes
 from experiments.store import Store, StoredRun
 from experiments.store.verified_runs import VerifyingOnce
+
+FOOD11_IMAGES = (9_866, 3_430)
+"""Of the training and the validation split."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Suite:
 
     def __init__(self, options: SuiteOptions) -> None:
         self.options = options
-        request = ProfileRequest(options.device, options.data_root, options.skip_bad_images)
+        request = ProfileRequest(options.device, options.data_root, options.skip_bad_images, options.pretrained_weights)
         self.profile: Profile = make_profile(options.profile, request)
         self.seeds = self.profile.seeds if options.seeds is None else options.seeds
         self.warnings: list[str] = []
@@ -82,7 +87,14 @@ class Suite:
         cache = self.store.root / "datasets"
         prepared = {role: prepare(spec, cache) for role, spec in specs.items() if spec is not None}
         self.warnings += [note for data in prepared.values() for note in data.notes]
+        if self.profile.data == "food-11":
+            _check_food11(prepared["target"])
         return prepared
+
+    @cached_property
+    def percent_of_an_image(self) -> float:
+        """The step of an accuracy: what one of the validation images is of all."""
+        return 100 / stored_size(self.data["target"].path).validation
 
     @cached_property
     def estimator(self) -> Estimator:
@@ -102,3 +114,19 @@ class Suite:
         """Those runs of a plan that are finished, verified, by key."""
         loaded = {key: self.store.load(key) for key in plan.runs}
         return {key: run for key, run in loaded.items() if run is not None}
+
+
+def _check_food11(data: PreparedData) -> None:
+    """Published numbers are judged only on the images that they were published for.
+
+    Raises:
+        DatasetError: There are more or fewer, those counted that were left out.
+    """
+    size = stored_size(data.path)
+    images, published = size.training + size.validation + len(data.notes), sum(FOOD11_IMAGES)
+    if images != published:
+        training, validation = FOOD11_IMAGES
+        raise DatasetError(
+            f"--profile food11: {images:,} images are not Food-11, which has {training:,} in training/ and "
+            f"{validation:,} in validation/; --profile images takes any folder"
+        )

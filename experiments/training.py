@@ -212,9 +212,10 @@ def _accuracy_of_epoch(model: nn.Module, validation: Images, budget: Budget, num
 
 def _optimizer(model: nn.Module, budget: Budget) -> torch.optim.Optimizer:
     parameters, rate, decay = model.parameters(), budget.learning_rate, budget.weight_decay
-    if budget.optimizer == "sgd":
-        return torch.optim.SGD(parameters, rate, 0.9, weight_decay=decay, nesterov=True, fused=True)
-    return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=True)
+    if budget.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=True)
+    nesterov = budget.optimizer == "nesterov"
+    return torch.optim.SGD(parameters, rate, 0.9, weight_decay=decay, nesterov=nesterov, fused=True)
 
 
 def learning_rate(budget: Budget, step: int, steps: int) -> float:

@@ -15,8 +15,9 @@ measured once a seed, and its mean is given a 90 % two-sided Student t interval 
 A region's edges belong to it. Between two edges closer than about three standard errors both sides can be
 crossed by chance, and the 5 % of a false refutation rises, to 10 % for a region that is one point.
 
-Student's interval is exact for normal errors at any n. A bootstrap is not offered: resampling 3 to 10 seeds
-knows nothing of the tails, and its nominal 95 % interval covers 75 to 88 %.
+Student's interval is exact for normal errors at any n. Identical samples of something counted, such as correct
+images, do not say that seeds never differ: their sd is taken as one step of the count. A bootstrap is not offered:
+resampling 3 to 10 seeds knows nothing of the tails, and its nominal 95 % interval covers 75 to 88 %.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 ERROR_RATE = 0.05
 """One-sided: of a false *reproduced* at an edge, and of any false *refuted* in the suite."""
@@ -76,7 +78,8 @@ class Estimate:
 
     Attributes:
         mean: sample mean.
-        sd: standard deviation with n - 1 in the denominator; None for a single sample or an exact number.
+        sd: standard deviation with n - 1 in the denominator, a step of the count where all samples are the same;
+            None for a single sample or an exact number.
         n: number of samples, one a seed.
         lower: lower end of the 90 % two-sided t interval of the mean; -inf for a single sample.
         upper: upper end, likewise.
@@ -108,13 +111,14 @@ class Judgement:
     seeds_needed: int | None = None
 
 
-def estimate(samples: Sequence[float]) -> Estimate:
+def estimate(samples: Sequence[float], step: float = 0.0) -> Estimate:
     """Mean and 90 % two-sided Student t interval, mean +- t(0.95, n - 1) sd / sqrt(n).
 
-    Identical samples have the degenerate interval [mean, mean]; a single one has [-inf, inf].
+    A single sample has the interval [-inf, inf].
 
     Args:
         samples: one finite number a seed.
+        step: of what the samples count, in their unit: the sd of identical ones; 0 if they count nothing.
 
     Raises:
         ValueError: no samples, or one that is not finite.
@@ -124,28 +128,32 @@ def estimate(samples: Sequence[float]) -> Estimate:
     if n == 1:
         return Estimate(samples[0], None, 1, -math.inf, math.inf)
     if min(samples) == max(samples):
-        return Estimate(samples[0], 0.0, n, samples[0], samples[0])
-    mean = math.fsum(samples) / n
-    sd = math.hypot(*(sample - mean for sample in samples)) / math.sqrt(n - 1)
+        mean, sd = samples[0], step
+    else:
+        mean = math.fsum(samples) / n
+        sd = math.hypot(*(sample - mean for sample in samples)) / math.sqrt(n - 1)
     half = _half_width(sd, n)
     return Estimate(mean, sd, n, mean - half, mean + half)
 
 
-def judge(parts: Sequence[Sequence[float]], region: Region) -> Judgement:
+def judge(parts: Sequence[Sequence[float]], region: Region, step: float = 0.0) -> Judgement:
     """Judge one claim by itself: a family of one.
 
     Args:
         parts: for each part its samples, one a seed; paired quantities are already differences.
         region: where every part should lie.
+        step: of what the samples count; see `estimate`.
 
     Raises:
         ValueError: no parts, no samples, or a sample that is not finite.
     """
-    return judge_suite({"claim": (parts, region)}, family_size=1)["claim"]
+    return judge_suite({"claim": (parts, region)}, family_size=1, steps={"claim": step})["claim"]
 
 
 def judge_suite(
-    suite: Mapping[str, tuple[Sequence[Sequence[float]], Region]], family_size: int
+    suite: Mapping[str, tuple[Sequence[Sequence[float]], Region]],
+    family_size: int,
+    steps: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, Judgement]:
     """Judge the measured claims of a suite, their refutations corrected by Holm over the whole family.
 
@@ -153,6 +161,7 @@ def judge_suite(
         suite: claim id -> (parts, region), as for `judge`.
         family_size: number of statistical claims in the family; those not in `suite` have no runs yet and
             count with p = 1, so that a refutation cannot be had by judging few claims at a time.
+        steps: claim id -> the step of what its samples count; see `estimate`.
 
     Returns:
         claim id -> judgement, in the suite's order.
@@ -162,7 +171,7 @@ def judge_suite(
     """
     if family_size < len(suite):
         raise ValueError(f"family_size is {family_size}, should be at least the {len(suite)} claims to judge")
-    estimates = {name: _estimates(name, parts) for name, (parts, _) in suite.items()}
+    estimates = {name: _estimates(name, parts, steps.get(name, 0.0)) for name, (parts, _) in suite.items()}
     alone = [_p_claim(estimates[name], region) for name, (_, region) in suite.items()]
     rejected, corrected = _holm(alone, family_size)
     # What Holm still asks of any claim that it did not reject.
@@ -206,11 +215,11 @@ def _exact(values: Sequence[float]) -> Estimate:
     return Estimate(math.fsum(values) / len(values), None, len(values), min(values), max(values))
 
 
-def _estimates(name: str, parts: Sequence[Sequence[float]]) -> tuple[Estimate, ...]:
+def _estimates(name: str, parts: Sequence[Sequence[float]], step: float) -> tuple[Estimate, ...]:
     if not parts:
         raise ValueError(f"{name}: a claim should have at least one part to judge, got none")
     try:
-        return tuple(estimate(samples) for samples in parts)
+        return tuple(estimate(samples, step) for samples in parts)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 

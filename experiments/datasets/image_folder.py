@@ -20,7 +20,7 @@ from experiments.datasets.dataset import (
     stored_hash,
 )
 from experiments.datasets.image_decoding import DECODING_VERSION, decode_images
-from experiments.datasets.image_layout import ImageFolder, SkippedFile, check_all_trained, find_images, refuse
+from experiments.datasets.image_layout import SPLITS, ImageFolder, SkippedFile, check_every_class, find_images, refuse
 
 MAX_RESOLUTION = 2048
 
@@ -129,9 +129,8 @@ def _assemble(folder: ImageFolder, images: NDArray[np.uint8], unusable: set[int]
     if unusable:
         usable = np.array([row not in unusable for row in range(len(labels))])
         images, labels, border = images[usable], labels[usable], int(usable[:border].sum())
-    check_all_trained(folder.root, folder.classes, set(labels[:border].tolist()))
-    if border == len(labels):
-        raise DatasetError(f"{folder.root / 'validation'}: no usable image is left")
+    for split, usable_labels in zip(SPLITS, (labels[:border], labels[border:]), strict=True):
+        check_every_class(folder.root / split, folder.classes, set(usable_labels.tolist()))
     training, validation = Split(images[:border], labels[:border]), Split(images[border:], labels[border:])
     return Dataset(folder.classes, training, validation)
 

@@ -5,14 +5,14 @@ import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count
 from pathlib import Path
 
 from experiments.datasets.dataset import DatasetError, check_class_names
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
-_SPLITS = ("training", "validation")
+SPLITS = ("training", "validation")
 _LISTED = 10
 
 
@@ -53,8 +53,8 @@ class ImageFolder:
     Attributes:
         root: The folder, with no link left in its path.
         classes: Name of each class; a label is an index into it.
-        training: At least one image of each class.
-        validation: At least one image.
+        training: At least one image of each class, of which there are two or more.
+        validation: Likewise.
     """
 
     root: Path
@@ -83,7 +83,7 @@ def find_images(root: Path) -> ImageFolder:
         root = Path(os.path.realpath(root, strict=True))
     except OSError as error:
         raise DatasetError(f"{root}: {error.strerror}; expected a folder of images") from error
-    training, validation = (_list_split(root, split) for split in _SPLITS)
+    training, validation = (_list_split(root, split) for split in SPLITS)
     if bool(training.images) != bool(validation.images):
         raise DatasetError(
             f"{root}: one of training/ and validation/ holds images, the other class folders; "
@@ -166,9 +166,27 @@ def _scan_flat(root: Path, training: Sequence[Path], validation: Sequence[Path])
         return label
 
     files = _image_files(root, (training, validation), label_of)
-    classes = names or range(max(known) + 1)
-    check_all_trained(root, classes, {file.label for file in files[0]})
-    return ImageFolder(root, tuple(map(str, classes)), *files)
+    if names is None:
+        _check_no_gap(root, files[0])
+    return _image_folder(root, names or tuple(map(str, range(max(known) + 1))), files)
+
+
+def _check_no_gap(root: Path, training: Sequence[ImageFile]) -> None:
+    """Refuse the files whose labels lie beyond one that no file has."""
+    labels = {file.label for file in training}
+    gap = next(label for label in count() if label not in labels)
+    reason = f"leaves class {gap} without a training image"
+    refuse(root, [SkippedFile(file.name, f"its label {file.label} {reason}") for file in training if file.label > gap])
+
+
+def _image_folder(
+    root: Path, classes: tuple[str, ...], files: tuple[tuple[ImageFile, ...], tuple[ImageFile, ...]]
+) -> ImageFolder:
+    if len(classes) < 2:
+        raise DatasetError(f"{root}: images of one class, {classes[0]!r}; expected at least two to tell apart")
+    for split, images in zip(SPLITS, files, strict=True):
+        check_every_class(root / split, classes, {file.label for file in images})
+    return ImageFolder(root, classes, *files)
 
 
 def _label_in_name(path: Path) -> int:
@@ -201,10 +219,7 @@ def _scan_class_folders(root: Path, training: Sequence[Path], validation: Sequen
     labels = {name: label for label, name in enumerate(classes)}
     images = [[path for listing in split for path in listing.images] for split in listings]
     files = _image_files(root, images, lambda path: labels[path.parent.name])
-    check_all_trained(root, classes, {file.label for file in files[0]})
-    if not files[1]:
-        raise DatasetError(f"{root / 'validation'}: no image in any of its class folders")
-    return ImageFolder(root, classes, *files)
+    return _image_folder(root, classes, files)
 
 
 def _stray_folders(
@@ -257,25 +272,21 @@ def _status(root: Path, path: Path) -> os.stat_result:
     return status
 
 
-def check_all_trained(root: Path, classes: Sequence[str] | Sequence[int], trained: set[int]) -> None:
-    """Check that every class has training images.
+def check_every_class(split: Path, classes: Sequence[str], labels: set[int]) -> None:
+    """Check that every class has images in a split: one that none tests would not count in any accuracy.
 
     Args:
-        root: The image folder.
+        split: The folder of the split.
         classes: What to call each class.
-        trained: Labels that training images have.
+        labels: Those that its images have.
 
     Raises:
         DatasetError: Names the first classes without one, and counts the rest.
     """
-    missing = (label for label in range(len(classes)) if label not in trained)
-    listed = ", ".join(repr(classes[label]) for label in islice(missing, _LISTED))
-    if not listed:
-        return
-    more = len(classes) - len(trained) - _LISTED
-    raise DatasetError(
-        f"{root / 'training'}: no usable image of class {listed}{f' and {more} more' if more > 0 else ''}"
-    )
+    missing = [name for label, name in enumerate(classes) if label not in labels]
+    if missing:
+        listed, more = ", ".join(map(repr, missing[:_LISTED])), len(missing) - _LISTED
+        raise DatasetError(f"{split}: no usable image of class {listed}{f' and {more} more' if more > 0 else ''}")
 
 
 def refuse(root: Path, problems: Sequence[SkippedFile]) -> None:

@@ -19,7 +19,7 @@ from experiments.report.measured_models import SHORT_KEY, measure_names, runs_by
 if TYPE_CHECKING:
     import pandas as pd
 
-READABLE = ["claim", "statement", "measured", "report says", "verdict", "recorded", "source"]
+READABLE = ["claim", "statement", "measured", "expected", "verdict", "recorded", "source"]
 """The columns that are made for people."""
 
 
@@ -50,7 +50,7 @@ def _claim_row(finding: Finding, profile: str) -> dict[str, object]:
         "question": finding.claim.question,
         "statement": finding.claim.statement,
         "measured": text.measured(finding),
-        "report says": text.expected(finding),
+        "expected": text.expected(finding),
         "verdict": text.verdict_text(finding),
         "recorded": text.recorded_text(finding, profile),
         "source": finding.claim.source,

@@ -20,7 +20,7 @@ STYLES: Mapping[str, str] = {
 }
 """Colours of the verdicts, which are told in words, too."""
 
-_HEADINGS = ("claim", "measured", "report says", "verdict")
+_HEADINGS = ("claim", "measured", "expected", "verdict")
 _VERDICT_WIDTH = 14
 _GAPS = 9
 """Columns that the table takes between and beside its four."""

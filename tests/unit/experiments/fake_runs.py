@@ -86,6 +86,7 @@ def suite_without_data(store: Path, seeds: tuple[int, ...] | None = None) -> Sui
     """A suite that can plan and judge, but make nothing that is trained."""
     suite = tiny_suite(store, seeds)
     suite.data = {role: PreparedData(store / role, role) for role in ("target", "source")}
+    suite.percent_of_an_image = 0.05
     return suite
 
 

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from experiments.claims import ClaimsError, Recorded
-from experiments.claims_file import check_models, load_claims, record, save_claims, with_recorded
+from experiments.claims_file import check_names, load_claims, record, save_claims, with_recorded
 from experiments.code_fingerprint import ROOT
 from experiments.verdicts import Judgement, Region, Verdict, judge
 
@@ -51,6 +51,8 @@ WRONG_FIELDS = [
     ("parameters", {"at_most": 5}, "'equals' stands beside 'at_least' or 'at_most'"),
     ("parameters", {"equals": ...}, "nothing is asked: give 'equals', or 'at_least' or 'at_most'"),
     ("parameters", {"equals": 5.5}, "equals is 5.5: Input should be a valid integer"),
+    ("parameters", {"equals": 10**400}, "Input should be"),
+    ("size", {"recorded": {"x": {"verdict": "good"}}}, "Input should be 'reproduced', 'refuted' or 'inconclusive'"),
     ("parameters", {"equals": -1}, "equals is -1: Input should be greater than or equal to 0"),
     ("parameters", {"models": []}, "models is []: Tuple should have at least 1 item"),
     ("parameters", {"models": ["a", "a"]}, "'models' names 'a' twice"),
@@ -203,7 +205,11 @@ def test_a_field_taken_away_is_missed_or_was_optional(tmp_path_factory, data):
     assert f"claims[{index}]" in str(caught.value)
 
 
-# Models
+# Names
+
+
+def check_models(loaded, models):
+    check_names(loaded, models, ("fractal", "food-11"), ("default", "quick"))
 
 
 def test_a_model_that_no_recipe_makes_is_refused_with_the_closest():
@@ -213,6 +219,14 @@ def test_a_model_that_no_recipe_makes_is_refused_with_the_closest():
     with pytest.raises(ClaimsError, match=r"'student-0.95-6'$"):
         check_models(loaded, ["a", "b", "c"])
     check_models(loaded, ["a", "b", "c", "student-0.95-6"])
+
+
+def test_data_and_profiles_that_are_not_there_are_refused():
+    elsewhere = results(entry("comparison", data="food11"))
+    with pytest.raises(ClaimsError, match=r"\(q1-x\): no profile has the data 'food11'; did you mean 'food-11'"):
+        check_models(elsewhere, ["a", "b", "c"])
+    with pytest.raises(ClaimsError, match=r"recorded for the profile 'x', must be one of default, quick"):
+        check_models(results(entry("comparison", recorded={"x": {"verdict": "refuted"}})), ["a", "b", "c"])
 
 
 # Recording and writing

@@ -164,7 +164,9 @@ def test_other_data_is_refused_before_anything_is_made(suite, data, tmp_path, mo
 
 def test_pretrained_weights_are_sent_by_content(suite, tmp_path, monkeypatch):
     job = job_of(suite, "student")
-    job = replace(job, options=replace(job.options, pretrained_weights=tmp_path / "driver" / "weights"))
+    folder, weights = tmp_path / "nowhere", tmp_path / "driver" / "weights"
+    options = replace(job.options, profile="images", data_root=folder, pretrained_weights=weights)
+    job = replace(job, options=options)
     maker = use(monkeypatch, Maker())
     make(job, tmp_path, Inputs(None, np.frombuffer(b"imagenet", np.uint8), ()))
     (context,) = maker.contexts

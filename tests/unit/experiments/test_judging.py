@@ -158,3 +158,10 @@ def test_a_damaged_run_is_not_judged_on(empty):
     assert found.reason == "run student-scratch (seed 1) is not in the store"
     assert len(empty.warnings) == 1
     assert "measurements.json" in empty.warnings[0]
+
+
+def test_models_that_are_equally_good_are_no_evidence(empty):
+    chance = claim("q2-better", "comparison", pairs=[["student-distilled-scratch", "student-scratch"]], above=0)
+    guessing = {"accuracy": 9.09, "best_accuracy": 9.09, "parameters": 1000, "macs": 5000}
+    fill(empty, {"student-scratch": (0, 1), "student-distilled-scratch": (0, 1)}, lambda model, seed: guessing)
+    assert judge(empty, chance)["q2-better"].verdict is Verdict.INCONCLUSIVE

@@ -1,25 +1,37 @@
 import inspect
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
 from compression.distillation.logits import distillation_loss
 from experiments import profiles
-from experiments.datasets.fractal import FractalSpec
+from experiments.datasets.fractal import FractalSpec, make_fractal_dataset
 from experiments.datasets.preparation import FolderSpec
+from experiments.models import build_model
 from experiments.profiles import PROFILES, ProfileError, ProfileRequest, make_profile
+from experiments.recipe import Architecture
+from experiments.training import Images, Unwatched, cross_entropy, fit, seed_initialisation
 
 CALIBRATION_SEED = 100
 """Budgets are set on seeds from here up."""
 
 
+OF_FOLDERS = ("images", "food11")
+
+
+def request_for(name, folder):
+    return ProfileRequest(data_root=folder if name in OF_FOLDERS else None)
+
+
 @pytest.fixture(params=PROFILES)
 def profile(request, tmp_path):
-    return make_profile(request.param, ProfileRequest(data_root=tmp_path))
+    return make_profile(request.param, request_for(request.param, tmp_path))
 
 
 def test_every_profile_is_made_under_its_name(profile, tmp_path):
-    assert make_profile(profile.name, ProfileRequest(data_root=tmp_path)) == profile
+    assert make_profile(profile.name, request_for(profile.name, tmp_path)) == profile
 
 
 def test_seeds_count_from_0_and_none_was_calibrated_on(profile):
@@ -40,7 +52,15 @@ def test_an_unknown_profile_is_told_with_the_choice():
     assert str(caught.value) == f"--profile defualt: there is none of this name; choose from {', '.join(PROFILES)}"
 
 
-@pytest.mark.parametrize("name", ["images", "food11"])
+@pytest.mark.parametrize("option", ["data_root", "pretrained_weights", "skip_bad_images"])
+def test_a_profile_that_draws_its_images_refuses_options_for_folders(option):
+    with pytest.raises(
+        ProfileError, match=f"--profile quick: .* no use for --{option.replace('_', '-')}; --profile im"
+    ):
+        make_profile("quick", ProfileRequest(**{option: True if option == "skip_bad_images" else Path("x")}))
+
+
+@pytest.mark.parametrize("name", OF_FOLDERS)
 def test_a_profile_of_images_asks_for_their_folder(name, tmp_path):
     with pytest.raises(ProfileError, match=f"--profile {name}: needs --data-root, the folder that holds"):
         make_profile(name, ProfileRequest())
@@ -60,7 +80,9 @@ def test_a_shorter_profile_is_the_default_with_less(name):
     assert short.distillation == default.distillation
     assert set(short.seeds) <= set(default.seeds)
     for spec, full in ((short.target, default.target), (short.source, default.source)):
-        assert (spec.first_class, spec.jitter, spec.noise) == (full.first_class, full.jitter, full.noise)
+        assert spec.first_class == full.first_class
+        assert spec.jitter <= full.jitter
+        assert spec.noise <= full.noise
         for count in ("classes", "training_per_class", "validation_per_class", "resolution"):
             assert count == "validation_per_class" or getattr(spec, count) <= getattr(full, count)
     assert short.target.classes == default.target.classes
@@ -89,3 +111,14 @@ def test_food11_distils_as_the_loss_does_by_default(tmp_path):
     distillation = make_profile("food11", ProfileRequest(data_root=tmp_path)).distillation
     defaults = inspect.signature(distillation_loss).parameters
     assert vars(distillation) == {name: defaults[name].default for name in ("temperature", "alpha")}
+
+
+def test_a_student_learns_under_the_quick_profile():
+    profile = make_profile("quick", ProfileRequest())
+    data = make_fractal_dataset(profile.target)
+    training, validation = (Images.of(split, torch.device("cpu")) for split in (data.training, data.validation))
+    seed_initialisation(CALIBRATION_SEED)
+    model = build_model(Architecture("student"), profile.target.classes)
+    budget = profile.budgets.student
+    history = fit(model, training, validation, budget, cross_entropy, CALIBRATION_SEED, Unwatched())
+    assert history[-1].accuracy > 2 * 100 / profile.target.classes

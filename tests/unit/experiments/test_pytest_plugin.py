@@ -237,6 +237,10 @@ def test_seeds_are_chosen_by_number_or_list(project, option, seeds, difference):
         (("--profile", "images"), "--profile images: needs --data-root, the folder that holds training/"),
         (("--profile", "images", "--data-root", "nowhere"), "nowhere: No such file or directory; expected a folder"),
         (("--profile", "images", "--data-root", ".", "--pretrained-weights", "none"), "none: there is no such file"),
+        (("--profile", "images", "--data-root", ".", "--pretrained-weights=conftest.py"), "no readable safetensors"),
+        (("--data-root", "."), "--profile tiny: draws its own images and has no use for --data-root"),
+        (("--results-dir=",), "--results-dir: is empty, must name a file or folder"),
+        (("--device", "gpu"), "--device gpu: must be cpu, cuda or cuda:N"),
     ],
 )
 def test_a_wrong_option_ends_the_session_with_one_line(project, arguments, message):

@@ -2,19 +2,23 @@ import hashlib
 import importlib.util
 from dataclasses import replace
 from itertools import pairwise
+from typing import get_args
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from experiments.builders import factorize, prune
-from experiments.claims_file import check_models, load_claims
+from experiments.claims_file import check_names, load_claims
 from experiments.code_fingerprint import ROOT
 from experiments.method_recipes import CRITERIA, RANKS
-from experiments.profiles import PROFILES, ProfileError, ProfileRequest, make_profile
+from experiments.profiles import PROFILES, DataName, ProfileError, ProfileRequest, make_profile
 from experiments.recipes import RATES, REPORT_CLASSES, STEPS, pruning_curve, report_recipes
 
 
 def make_catalog(name, tmp_path, weights=None):
-    return report_recipes(make_profile(name, ProfileRequest(data_root=tmp_path)), weights)
+    folder = tmp_path if name in ("images", "food11") else None
+    return report_recipes(make_profile(name, ProfileRequest(data_root=folder)), weights)
 
 
 @pytest.fixture(params=PROFILES)
@@ -28,7 +32,7 @@ def default(tmp_path):
 
 
 def test_every_model_that_a_claim_names_has_a_recipe(catalog):
-    check_models(load_claims(ROOT / "expected_results.json"), catalog)
+    check_names(load_claims(ROOT / "expected_results.json"), catalog, get_args(DataName), PROFILES)
 
 
 def test_every_recipe_has_a_builder_and_a_model_family(catalog):
@@ -164,14 +168,17 @@ def test_without_images_to_pretrain_on_the_backbone_is_torchvisions(tmp_path):
 
 def test_a_file_of_weights_is_known_by_its_content(tmp_path):
     path = tmp_path / "weights.safetensors"
-    path.write_bytes(b"weights")
+    save_file({"conv1.weight": np.zeros(3, np.float32)}, path)
     backbone = make_catalog("images", tmp_path, path)["backbone"]
-    assert dict(backbone.settings) == {"sha256": hashlib.sha256(b"weights").hexdigest()}
+    assert dict(backbone.settings) == {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     other = path.rename(tmp_path / "elsewhere")
     assert make_catalog("images", tmp_path, other)["backbone"] == backbone
 
 
-def test_a_missing_file_of_weights_is_told_with_its_option(tmp_path):
+def test_a_file_of_weights_that_is_missing_or_none_is_told_with_its_option(tmp_path):
     path = tmp_path / "absent.safetensors"
     with pytest.raises(ProfileError, match=r"--pretrained-weights .*absent\.safetensors: there is no such file"):
+        make_catalog("images", tmp_path, path)
+    path.write_bytes(b"weights")
+    with pytest.raises(ProfileError, match=r"absent\.safetensors: no readable safetensors file"):
         make_catalog("images", tmp_path, path)

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_files import flat_folder
 
-from experiments.datasets.dataset import load_dataset
+from experiments import suite as suite_module
+from experiments.datasets.dataset import DatasetError, load_dataset
 from experiments.numerics import numerics_environment
 from experiments.planning import make_plan
 from experiments.profiles import ProfileError
@@ -84,9 +86,9 @@ def test_effort_is_estimated_from_the_runs_of_the_store_for_this_data(store):
     later = Suite(SuiteOptions("tiny", store))
     assert later.estimator.evidence == 1
     assert [run.effort for run in later.plan({"teacher-scratch": [0, 1]}).runs.values()] == [pytest.approx(77.5)] * 2
-    # Quick has 60 images a class where tiny has 12, and two epochs where tiny has one.
+    # Quick has 80 images a class where tiny has 12, and four epochs where tiny has one.
     (quick,) = Suite(SuiteOptions("quick", store)).plan({"teacher-scratch": [0]}).runs.values()
-    assert quick.effort == pytest.approx(2 * 5 * 77.5)
+    assert quick.effort == pytest.approx(4 * 80 / 12 * 77.5)
 
 
 def test_stored_are_the_finished_runs_of_the_plan(store):
@@ -101,3 +103,18 @@ def test_stored_are_the_finished_runs_of_the_plan(store):
     assert suite.stored(plan) == {}
     assert len(suite.warnings) == 1
     assert first in suite.warnings[0]
+
+
+def test_published_numbers_are_judged_on_all_of_food11_alone(tmp_path, monkeypatch):
+    root = flat_folder(tmp_path / "food", validation=["0_0.png", "1_0.png", "1_1.png"])
+    options = SuiteOptions("food11", tmp_path / "store", data_root=root, skip_bad_images=True)
+    with pytest.raises(DatasetError, match="--profile food11: 5 images are not Food-11, which has 9,866 in training/"):
+        _ = Suite(options).data
+    (root / "validation" / "1_1.png").write_bytes(b"no image")
+    monkeypatch.setattr(suite_module, "FOOD11_IMAGES", (2, 3))
+    assert Suite(options).data["target"].notes
+
+
+def test_the_step_of_an_accuracy_is_one_validation_image(store):
+    suite = Suite(SuiteOptions("tiny", store))
+    assert suite.percent_of_an_image == 100 / (11 * 12)

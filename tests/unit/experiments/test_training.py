@@ -277,9 +277,10 @@ def one_step(budget):
     return before, model[1].weight.detach().double(), difference.T @ inputs / 26
 
 
-def test_sgd_has_nesterov_momentum_of_nine_tenths():
-    before, after, gradient = one_step(BUDGET)
-    expected = before - 0.05 * 1.9 * (gradient + 0.1 * before)
+@pytest.mark.parametrize(("optimizer", "first"), [("sgd", 1.0), ("nesterov", 1.9)])
+def test_momentum_of_nine_tenths_counts_in_the_first_step_in_nesterovs_form(optimizer, first):
+    before, after, gradient = one_step(replace(BUDGET, optimizer=optimizer))
+    expected = before - 0.05 * first * (gradient + 0.1 * before)
     assert torch.allclose(after, expected, atol=1e-7)
 
 

@@ -186,8 +186,24 @@ def test_one_part_of_one_seed_keeps_the_claim_from_being_reproduced():
 
 
 @pytest.mark.parametrize(("value", "verdict"), [(0.5, Verdict.REPRODUCED), (1.5, Verdict.REFUTED)])
-def test_identical_samples_decide(value, verdict):
-    assert judge([[value] * 3], Region(0, 1)).verdict is verdict
+@pytest.mark.parametrize("step", [0.0, 0.05])
+def test_identical_samples_decide(value, verdict, step):
+    assert judge([[value] * 3], Region(0, 1), step).verdict is verdict
+
+
+@pytest.mark.parametrize("edge", [0.0, math.nextafter(0, 1)])
+@pytest.mark.parametrize("value", [0.0, 0.05, -0.05])
+def test_a_tie_of_counts_or_a_single_count_beside_the_edge_decides_nothing(edge, value):
+    assert judge([[value] * 2], Region(lower=edge), step=0.05).verdict is Verdict.INCONCLUSIVE
+
+
+def test_identical_counts_have_the_spread_of_one_step():
+    part = estimate([2.0] * 3, step=0.05)
+    half = stats.t.ppf(0.95, 2) * 0.05 / math.sqrt(3)
+    assert (part.mean, part.sd) == (2.0, 0.05)
+    assert (part.lower, part.upper) == (pytest.approx(2 - half), pytest.approx(2 + half))
+    differing = [2.0, 2.05, 2.05]
+    assert estimate(differing, step=0.05) == estimate(differing)
 
 
 def test_a_claim_without_parts_is_refused():

@@ -81,7 +81,7 @@ def test_csv_files_parse_back(findings, conditions, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
     claims, measurements = (pd.read_csv(paths[index], keep_default_na=True) for index in (0, 2))
     written = claims_table(findings, "default")
-    for name in ("claim", "statement", "measured", "report says", "verdict", "source"):
+    for name in ("claim", "statement", "measured", "expected", "verdict", "source"):
         assert claims[name].tolist() == written[name].tolist()
     for name in ("mean", "lower", "upper", "n", "p_refuted", "seeds_needed"):
         assert claims[name].tolist() == pytest.approx(written[name].astype("float64").tolist(), nan_ok=True)
