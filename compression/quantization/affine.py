@@ -223,5 +223,7 @@ def _rows(values: Tensor, axis: int | None, name: str) -> Tensor:
 
 
 def _check_bits(bits: int) -> None:
-    if type(bits) is not int or bits not in BITS:
-        raise ValueError(f"bits are {bits!r}; {BITS[0]} to {BITS[-1]} are possible, as an int")
+    if type(bits) is not int:
+        raise ValueError(f"bits are {bits!r}, of type {type(bits).__name__}; an int is needed")
+    if bits not in BITS:
+        raise ValueError(f"bits are {bits!r}; {BITS[0]} to {BITS[-1]} are possible")

@@ -249,5 +249,7 @@ def attach_codebook(layer: nn.Module, quantized: CodebookTensor) -> None:
 
 
 def _check_bits(bits: int) -> None:
-    if type(bits) is not int or bits not in range(1, 9):
-        raise ValueError(f"bits are {bits!r}; 1 to 8 are possible, as an int")
+    if type(bits) is not int:
+        raise ValueError(f"bits are {bits!r}, of type {type(bits).__name__}; an int is needed")
+    if bits not in range(1, 9):
+        raise ValueError(f"bits are {bits!r}; 1 to 8 are possible")

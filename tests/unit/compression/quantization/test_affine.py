@@ -120,8 +120,8 @@ def test_the_largest_numbers_stay_finite(symmetric):
     [
         (lambda: AffineSpec(bits=1), "bits are 1; 2 to 8"),
         (lambda: AffineSpec(bits=9), "bits are 9; 2 to 8"),
-        (lambda: AffineSpec(bits=4.0), "bits are 4.0; 2 to 8 are possible, as an int"),
-        (lambda: AffineSpec(bits=np.int64(4)), "bits are .*4.*; 2 to 8 are possible, as an int"),
+        (lambda: AffineSpec(bits=4.0), "bits are 4.0, of type float; an int is needed"),
+        (lambda: AffineSpec(bits=np.int64(4)), "of type int64; an int is needed"),
         (lambda: quantize_affine(torch.arange(3), AffineSpec(), "w"), "'w' has dtype torch.int64"),
         (lambda: quantize_affine(torch.tensor([float("nan")]), AffineSpec(), "w"), "'w' holds 1 values that are not"),
         (lambda: quantize_affine(torch.zeros(2), AffineSpec(axis=1), "w"), r"'w' of shape \(2,\) has no axis 1"),
