@@ -222,12 +222,14 @@ def _same(one: Packable, other: Packable) -> bool:
     if isinstance(one, AffineTensor) and isinstance(other, AffineTensor):
         grids = (one.grid, other.grid)
         return (
-            _equal(one.codes, other.codes)
+            one.dtype == other.dtype
+            and _equal(one.codes, other.codes)
             and _equal(*(grid.scale for grid in grids))
             and (_equal(*(grid.zero_point for grid in grids)))
         )
     if isinstance(one, CodebookTensor) and isinstance(other, CodebookTensor):
-        return _equal(one.codes, other.codes) and _equal(one.centroids, other.centroids)
+        equal = _equal(one.codes, other.codes) and _equal(one.centroids, other.centroids)
+        return equal and one.dtype == other.dtype
     return False
 
 

@@ -101,7 +101,10 @@ class _Writer:
         codes = tensor.codes.cpu().contiguous().numpy().ravel()
         coding, stream = self._smallest(codes, details.get("bits", 8))
         self._store(torch.from_numpy(stream), CODES)
-        return {**details, "shape": list(tensor.codes.shape), "coding": coding, "bytes": len(stream)}
+        entry = {**details, "shape": list(tensor.codes.shape), "coding": coding, "bytes": len(stream)}
+        if isinstance(tensor, QuantizedTensor) or tensor.dtype == torch.float32:
+            return entry
+        return {**entry, "becomes": _name(tensor.dtype)}
 
     def _details(self, tensor: Codes) -> dict[str, Any]:
         if isinstance(tensor, AffineTensor):
@@ -208,14 +211,14 @@ class _Reader:
         codes = self._codes(entry, bits)
         middle = torch.full((count,), 2 ** (bits - 1), dtype=torch.int32)
         zero_point = middle if symmetric else self._take("uint8", count).int()
-        return AffineTensor(codes, Grid(scale, zero_point, bits, symmetric, axis))
+        return AffineTensor(codes, Grid(scale, zero_point, bits, symmetric, axis), _restored_dtype(entry))
 
     def _codebook(self, entry: Mapping[str, Any]) -> CodebookTensor:
         bits, count = entry["bits"], entry["centroids"]
         if type(bits) is not int or type(count) is not int:
             raise ValueError(f"bits {bits!r} and centroids {count!r} must be numbers")
         centroids = self._take("float32", count)
-        return CodebookTensor(self._codes(entry, bits), centroids, bits)
+        return CodebookTensor(self._codes(entry, bits), centroids, bits, _restored_dtype(entry))
 
     def _codes(self, entry: Mapping[str, Any], bits: int) -> Tensor:
         if bits not in range(1, 9) or type(entry["bytes"]) is not int:
@@ -247,6 +250,13 @@ def _dtype(name: object) -> torch.dtype:
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"type {str(name)[:80]!r} is unknown")
     return dtype
+
+
+def _restored_dtype(entry: Mapping[str, Any]) -> torch.dtype:
+    name = entry.get("becomes", "float32")
+    if name not in FLOATING:
+        raise ValueError(f"codes become {str(name)[:80]!r}; one of {', '.join(FLOATING)} is possible")
+    return _dtype(name)
 
 
 def _decoded(stream: Bytes, entry: Mapping[str, Any], bits: int) -> Bytes:

@@ -32,9 +32,11 @@ class Range:
     high: float = 0.0
 
     def update(self, values: Tensor) -> None:
-        """Widens the range to all values of a batch."""
+        """Widens the range to all values of a batch; one that is not a number makes it so, too."""
         low, high = torch.aminmax(values.detach())
-        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+        # Unlike min and max, clamp keeps what is not a number.
+        self.low = float(low.double().clamp(max=self.low))
+        self.high = float(high.double().clamp(min=self.high))
 
 
 @dataclass
@@ -68,8 +70,8 @@ def quantize_activations(
         skip: Names of layers to leave as they are.
 
     Raises:
-        ValueError: If there is no batch, an activation is not finite, or a layer is never called or quantizes its
-            activations already.
+        ValueError: If there is no batch, an activation is not finite, or a layer is never called, called by keyword,
+            or quantizes its activations already.
     """
     chosen = spec or AffineSpec(bits=8, symmetric=False)
     per_tensor = AffineSpec(chosen.bits, chosen.symmetric, axis=None)
@@ -93,7 +95,7 @@ def observe(
     """Ranges of what layers take in and give out, over batches, in evaluation mode.
 
     Raises:
-        ValueError: If there is no batch, or a layer is never called.
+        ValueError: If there is no batch, or a layer is never called, or called by keyword.
     """
     ranges = {name: (observer(), observer()) for name in layers}
     called = set[str]()
@@ -101,6 +103,8 @@ def observe(
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             called.add(name)
+            if not inputs:
+                raise ValueError(f"layer {name!r} is called by keyword; its input is needed as the first argument")
             ranges[name][0].update(inputs[0])
             ranges[name][1].update(output)
 

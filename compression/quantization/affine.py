@@ -34,7 +34,7 @@ class AffineSpec:
         ranges: Rule that chooses the range: `ranges.min_max`, `ranges.percentile`, `ranges.least_squares`.
 
     Raises:
-        ValueError: If `bits` is not 2 to 8.
+        ValueError: If `bits` is no int, or not 2 to 8.
     """
 
     bits: int = 8
@@ -112,6 +112,7 @@ class AffineTensor:
     Attributes:
         codes: uint8, of the tensor's shape.
         grid: What they stand for.
+        dtype: Floating point type that values are restored in.
 
     Raises:
         ValueError: If the codes are not uint8, don't fit the grid's channels, or leave its codes.
@@ -119,6 +120,7 @@ class AffineTensor:
 
     codes: Tensor
     grid: Grid
+    dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         if self.codes.dtype != torch.uint8:
@@ -132,9 +134,9 @@ class AffineTensor:
                 )
 
     def dequantize(self) -> Tensor:
-        """The float32 tensor that the codes stand for, (code - zero point) * scale."""
+        """The tensor that the codes stand for, (code - zero point) * scale in float32, in its own type."""
         scale, zero_point = self.grid.along(self.codes)
-        return (self.codes.float() - zero_point) * scale
+        return ((self.codes.float() - zero_point) * scale).to(self.dtype)
 
 
 def quantize_affine(tensor: Tensor, spec: AffineSpec, name: str = "tensor") -> AffineTensor:
@@ -160,6 +162,8 @@ def fit_grid(tensor: Tensor, spec: AffineSpec, name: str = "tensor") -> Grid:
     """The grid that a spec's rule chooses for a tensor; see `quantize_affine`."""
     rows = _rows(finite_float32(tensor, name).double(), spec.axis, name)
     levels = 2**spec.bits - (2 if spec.symmetric else 1)
+    if len(rows) == 0:
+        return grid_of_range(rows.new_zeros(0), rows.new_zeros(0), spec)
     if rows.shape[1] == 0:
         rows = rows.new_zeros(rows.shape[0], 1)
     return grid_of_range(*spec.ranges(rows, levels, spec.symmetric), spec)
@@ -219,5 +223,7 @@ def _rows(values: Tensor, axis: int | None, name: str) -> Tensor:
 
 
 def _check_bits(bits: int) -> None:
+    if type(bits) is not int:
+        raise ValueError(f"bits are {bits!r}, of type {type(bits).__name__}; an int is needed")
     if bits not in BITS:
         raise ValueError(f"bits are {bits!r}; {BITS[0]} to {BITS[-1]} are possible")

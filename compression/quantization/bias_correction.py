@@ -13,11 +13,10 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
 from compression.quantization.activations import run_in_evaluation
-from compression.quantization.layers import weight_layers
+from compression.quantization.layers import channel_dimension, weight_layers
 
 
 def correct_biases(
@@ -58,7 +57,7 @@ def output_means(model: nn.Module, layers: dict[str, nn.Module], batches: Iterab
 
     def watch(name: str, layer: nn.Module) -> RemovableHandle:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            channels = output.movedim(1 if isinstance(layer, _ConvNd) else -1, 0).flatten(1).double()
+            channels = output.movedim(channel_dimension(layer), 0).flatten(1).double()
             sums[name] = sums.get(name, torch.zeros(())) + channels.sum(dim=1)
             counts[name] = counts.get(name, 0) + channels.shape[1]
 
@@ -81,4 +80,6 @@ def _add_to_bias(layer: nn.Module, shift: Tensor) -> None:
     if isinstance(bias, nn.Parameter):
         bias.data.copy_(bias.detach().double() + shift)
     else:
-        layer.register_parameter("bias", nn.Parameter(shift.float()))
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        layer.register_parameter("bias", nn.Parameter(shift.to(weight.dtype)))

@@ -40,6 +40,7 @@ class CodebookTensor:
         codes: uint8, of the tensor's shape, each below the number of centroids.
         centroids: float32, (at most 2^bits,), at least one.
         bits: 1 to 8.
+        dtype: Floating point type that values are restored in.
 
     Raises:
         ValueError: If these do not fit each other.
@@ -48,6 +49,7 @@ class CodebookTensor:
     codes: Tensor
     centroids: Tensor
     bits: int
+    dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         _check_bits(self.bits)
@@ -63,8 +65,8 @@ class CodebookTensor:
             raise ValueError(f"code {int(self.codes.max())} is beyond the {count} centroids")
 
     def dequantize(self) -> Tensor:
-        """The float32 tensor of the centroids that the codes name."""
-        return self.centroids[self.codes.long()]
+        """The tensor of the centroids that the codes name."""
+        return self.centroids.to(self.dtype)[self.codes.long()]
 
 
 def quantize_codebook(tensor: Tensor, bits: int, name: str = "tensor") -> CodebookTensor:
@@ -87,7 +89,7 @@ def quantize_codebook(tensor: Tensor, bits: int, name: str = "tensor") -> Codebo
         return CodebookTensor(values.to(torch.uint8), torch.zeros(1), bits)
     distinct, inverse, counts = np.unique(values.numpy().ravel(), return_inverse=True, return_counts=True)
     starts = cluster(distinct.astype(np.float64), counts.astype(np.float64), 2**bits)
-    centroids = _means(_Sums.of(distinct.astype(np.float64), counts.astype(np.float64)), starts)
+    centroids = _means(distinct.astype(np.float64), counts.astype(np.float64), starts)
     codes = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(distinct))))[inverse]
     return CodebookTensor(
         torch.from_numpy(codes.astype(np.uint8)).reshape(values.shape).to(tensor.device),
@@ -116,7 +118,7 @@ def cluster(values: Floats, weights: Floats, count: int) -> Bounds:
     edges = _equal_groups(weights)
     sums = _Sums.of(centred, weights)
     coarse = _optimal_starts(sums.of_groups(edges), count)
-    return _lloyd(centred, sums, edges[coarse])
+    return _lloyd(centred, weights, edges[coarse])
 
 
 class _Sums:
@@ -161,9 +163,9 @@ def _equal_groups(weights: Floats) -> Bounds:
     return np.unique(np.searchsorted(cumulative, quantiles, side="right"))
 
 
-def _lloyd(values: Floats, sums: _Sums, starts: Bounds) -> Bounds:
+def _lloyd(values: Floats, weights: Floats, starts: Bounds) -> Bounds:
     for _ in range(LLOYD_STEPS):
-        means = _means(sums, starts)
+        means = _means(values, weights, starts)
         moved = np.unique(np.append(0, np.searchsorted(values, (means[1:] + means[:-1]) / 2)))
         # A value equal to the last midpoint may push the last start past the end.
         moved = moved[moved < len(values)]
@@ -173,9 +175,9 @@ def _lloyd(values: Floats, sums: _Sums, starts: Bounds) -> Bounds:
     return starts
 
 
-def _means(sums: _Sums, starts: Bounds) -> Floats:
-    groups = sums.of_groups(starts)
-    means: Floats = np.diff(groups.first) / np.diff(groups.weight)
+def _means(values: Floats, weights: Floats, starts: Bounds) -> Floats:
+    # Run by run: differences of sums over all values would lose small ones beside a huge one.
+    means: Floats = np.add.reduceat(weights * values, starts) / np.add.reduceat(weights, starts)
     return means
 
 
@@ -195,7 +197,7 @@ class CodebookWeight(nn.Module):
         self.register_buffer("codes", quantized.codes)
 
     def forward(self, centroids: Tensor) -> Tensor:
-        """The weight, of the codes' shape."""
+        """The weight, of the codes' shape and the centroids' type."""
         return centroids[self.codes.long()]
 
     def right_inverse(self, weight: Tensor) -> Tensor:
@@ -207,7 +209,7 @@ class CodebookWeight(nn.Module):
 
     def quantized(self, centroids: Tensor) -> CodebookTensor:
         """Codes and present centroids."""
-        return CodebookTensor(self.codes, centroids.detach().float(), self.bits)
+        return CodebookTensor(self.codes, centroids.detach().float(), self.bits, centroids.dtype)
 
 
 def share_weights(
@@ -247,5 +249,7 @@ def attach_codebook(layer: nn.Module, quantized: CodebookTensor) -> None:
 
 
 def _check_bits(bits: int) -> None:
+    if type(bits) is not int:
+        raise ValueError(f"bits are {bits!r}, of type {type(bits).__name__}; an int is needed")
     if bits not in range(1, 9):
         raise ValueError(f"bits are {bits!r}; 1 to 8 are possible")

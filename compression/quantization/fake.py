@@ -11,9 +11,9 @@ exported as before; `compression.packing` keeps the codes themselves.
 """
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,14 @@ class FakeQuantize(nn.Module):
         """The present grid."""
         return Grid(self.scale, self.zero_point, self.bits, self.symmetric, self.axis)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """As torch's, but `model.half()` and its like leave the scale in float32: only its device may change."""
+        scale = self.scale
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.scale.dtype != scale.dtype:
+            self.scale = scale.to(self.scale.device)
+        return self
+
     def forward(self, values: Tensor) -> Tensor:
         """Values on the grid, of the same shape and type."""
         if self.ranges is not None and not values.is_meta:  # without data there is no range
@@ -92,8 +100,8 @@ class FakeQuantizedWeight(FakeQuantize):
     """Parametrization of a weight: the float one is kept and trained, the one on the grid is used."""
 
     def quantized(self, original: Tensor) -> AffineTensor:
-        """Codes of the weight."""
-        return encode(original, self.grid)
+        """Codes of the weight, which restore it in its type."""
+        return replace(encode(original, self.grid), dtype=original.dtype)
 
 
 def quantize_weights(model: nn.Module, spec: AffineSpec, skip: Iterable[str] = ()) -> nn.Module:

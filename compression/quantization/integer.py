@@ -10,12 +10,13 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from compression.quantization.activations import INPUT
 from compression.quantization.affine import AffineTensor, Grid, encode
 from compression.quantization.fake import FakeQuantize, FakeQuantizedWeight
-from compression.quantization.layers import replace_weight
+from compression.quantization.layers import channel_dimension, output_axis, replace_weight
 
 
 def integer_sums(layer: nn.Module, inputs: Tensor) -> Tensor:
@@ -44,15 +45,38 @@ def integer_sums(layer: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def integer_output(layer: nn.Module, inputs: Tensor) -> Tensor:
-    """What a quantized layer computes, before its own outputs are rounded; float64, from exact integer sums."""
+    """What a quantized layer computes, before its own outputs are rounded; float64, from exact integer sums.
+
+    Raises:
+        ValueError: As `integer_sums` and `output_scales`.
+    """
     weight, grid = _quantized_weight(layer), _input_grid(layer)
     sums = integer_sums(layer, inputs)
-    dimension = 1 if isinstance(layer, nn.modules.conv._ConvNd) else -1
     shape = [1] * sums.ndim
-    shape[dimension] = -1
-    scales = (grid.scale.double() * weight.grid.scale.double()).reshape(shape)
+    shape[channel_dimension(layer)] = -1
+    scales = (grid.scale.double() * output_scales(layer, weight.grid).double()).reshape(shape)
     bias = getattr(layer, "bias", None)
     return sums * scales + (bias.detach().double().reshape(shape) if bias is not None else 0)
+
+
+def output_scales(layer: nn.Module, grid: Grid) -> Tensor:
+    """The weight's scale for each output channel of a layer, float32, (channels,), or (1,) for one scale.
+
+    Groups of a transposed convolution share the scales of its weight's dimension 1.
+
+    Raises:
+        ValueError: If the scales lie along another dimension: an output is then no integer sum times one scale.
+    """
+    if grid.axis is None:
+        return grid.scale
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    if grid.axis % weight.ndim != output_axis(layer):
+        raise ValueError(
+            f"the weight of {type(layer).__name__} has its scales along dimension {grid.axis}; integer sums need them "
+            f"along that of the output channels, {output_axis(layer)}"
+        )
+    return grid.scale.repeat(layer.groups if isinstance(layer, _ConvTransposeNd) else 1)
 
 
 def _centred(quantized: AffineTensor) -> Tensor:

@@ -39,6 +39,11 @@ def output_axis(layer: nn.Module) -> int:
     return 1 if isinstance(layer, _ConvTransposeNd) else 0
 
 
+def channel_dimension(layer: nn.Module) -> int:
+    """Dimension of a layer's outputs that holds their channels, counted from the last, as there may be no batch."""
+    return -1 - len(layer.kernel_size) if isinstance(layer, _ConvNd) else -1
+
+
 def check_unparametrized(name: str, layer: nn.Module) -> None:
     """Checks that a layer's weight is a plain parameter.
 
@@ -51,10 +56,11 @@ def check_unparametrized(name: str, layer: nn.Module) -> None:
 
 
 def replace_weight(layer: nn.Module, weight: Tensor) -> None:
-    """Makes a layer's parametrized weight a plain parameter of the given value."""
+    """Makes a layer's parametrized weight a plain parameter of the given value, trainable if it was."""
     own_parametrized_class(layer)
+    trainable = layer.get_parameter("parametrizations.weight.original").requires_grad
     parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
-    layer.register_parameter("weight", nn.Parameter(weight))
+    layer.register_parameter("weight", nn.Parameter(weight, trainable))
 
 
 def own_parametrized_class(layer: nn.Module) -> None:

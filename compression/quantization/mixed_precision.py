@@ -5,19 +5,23 @@
     model = quantize_each(model, {name: AffineSpec(bits=b) for name, b in bits.items()})
 
 A layer's sensitivity is what quantizing it alone adds to a loss; sensitivities are taken to add up (as HAWQ-V3 does,
-Yao et al., 2021). The choice is then a knapsack with one choice a layer, which scipy's HiGHS solves to the optimum.
+Yao et al., 2021). The choice is then a knapsack with one choice a layer. It is solved layer by layer: of all choices so
+far only those are kept that no other beats in both bytes and loss, and whose linear relaxation over the layers to come
+is no worse than one already found (Pisinger, "A minimal algorithm for the multiple-choice knapsack problem", 1995).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
+from numpy.typing import NDArray
 from torch import nn
 
 from compression.quantization.affine import AffineSpec
 from compression.quantization.fake import quantize_each
-from compression.quantization.layers import weight_layers
+from compression.quantization.layers import output_axis, weight_layers
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Choice:
 
     Attributes:
         bits: Bits a weight.
-        size: Bytes of the packed codes and the scales.
+        size: Bytes of the packed codes, the scales, and the zero points of asymmetric grids.
         loss: What this layer at these bits adds to the loss.
     """
 
@@ -74,24 +78,62 @@ def choose_bits(choices: Mapping[str, Sequence[Choice]], byte_budget: int) -> di
         ValueError: If even the smallest choices exceed the budget, a layer has none, or a loss is not finite.
     """
     _check(choices, byte_budget)
-    flat = [(name, choice) for name, options in choices.items() for choice in options]
-    if not flat:
-        return {}
-    loss = np.array([choice.loss for _, choice in flat])
-    size = np.array([choice.size for _, choice in flat], dtype=float)
-    one_each = np.array([[owner == name for owner, _ in flat] for name in choices], dtype=float)
-    # Scaled, so that neither the solver's tolerances nor its gap are of the size of a byte or of a loss.
-    unit = float(np.abs(loss).max()) or 1.0
-    solution = milp(
-        loss / unit,
-        integrality=np.ones(len(flat), dtype=np.int64),
-        bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(size[None], -np.inf, byte_budget + 0.5)],
-        options={"mip_rel_gap": 0},
-    )
-    if solution.x is None:
-        raise ValueError(f"no choice of bits was found for {byte_budget} bytes ({solution.message})")
-    return {name: choice.bits for (name, choice), taken in zip(flat, solution.x, strict=True) if taken > 0.5}
+    layers = [_undominated(options) for options in choices.values()]
+    # Losses of this size are lost in rounding, when sums of losses are compared.
+    rounding = 1e-12 * sum(max(abs(choice.loss) for choice in options) for options in layers)
+    sizes, losses, found = np.zeros(1), np.zeros(1), np.inf
+    taken: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
+    for index, options in enumerate(layers):
+        sizes = np.add.outer(sizes, [choice.size for choice in options]).ravel()
+        losses = np.add.outer(losses, [choice.loss for choice in options]).ravel()
+        ends, gains = _envelope(layers[index + 1 :])
+        rest = byte_budget - sizes
+        whole = np.searchsorted(ends, rest, side="right") - 1
+        found = min(found, np.where(whole >= 0, losses + gains[whole], np.inf).min())
+        hopeful = (whole >= 0) & (losses + np.interp(rest, ends, gains) <= found + rounding)
+        kept = _pareto(sizes, losses, np.flatnonzero(hopeful))
+        sizes, losses = sizes[kept], losses[kept]
+        taken.append(np.divmod(kept, len(options)))
+    state, picked = int(np.argmin(losses)), list[Choice]()
+    for options, (before, choice) in zip(reversed(layers), reversed(taken), strict=True):
+        picked.append(options[choice[state]])
+        state = before[state]
+    return {name: choice.bits for name, choice in zip(choices, reversed(picked), strict=True)}
+
+
+def _undominated(options: Sequence[Choice]) -> list[Choice]:
+    """Choices by size, each of less loss than all smaller ones."""
+    kept: list[Choice] = []
+    for choice in sorted(options, key=lambda each: (each.size, each.loss)):
+        if not kept or choice.loss < kept[-1].loss:
+            kept.append(choice)
+    return kept
+
+
+def _pareto(sizes: Floats, losses: Floats, candidates: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Those candidates that have less loss than all smaller ones, by size."""
+    ordered = candidates[np.lexsort((losses[candidates], sizes[candidates]))]
+    least = np.minimum.accumulate(np.append(np.inf, losses[ordered]))
+    return ordered[losses[ordered] < least[:-1]]
+
+
+def _envelope(layers: Sequence[list[Choice]]) -> tuple[Floats, Floats]:
+    """Bytes and losses of the corners of the linear relaxation; each corner is a choice for every layer."""
+    steps = sorted(step for options in layers for step in _hull_steps(options))
+    smallest = [options[0] for options in layers]
+    sizes = np.cumsum([sum(choice.size for choice in smallest), *(size for _, size, _ in steps)], dtype=float)
+    losses = np.cumsum([sum(choice.loss for choice in smallest), *(loss for _, _, loss in steps)], dtype=float)
+    return sizes, losses
+
+
+def _hull_steps(options: list[Choice]) -> Iterator[tuple[float, int, float]]:
+    """Slope, bytes and loss of each step along the lower convex hull of undominated choices."""
+    at = options[0]
+    while at is not options[-1]:
+        larger = (each for each in options if each.size > at.size)
+        slope, to = min(((each.loss - at.loss) / (each.size - at.size), -each.size, each) for each in larger)[::2]
+        yield slope, to.size - at.size, to.loss - at.loss
+        at = to
 
 
 def _check(choices: Mapping[str, Sequence[Choice]], byte_budget: int) -> None:
@@ -108,5 +150,7 @@ def _check(choices: Mapping[str, Sequence[Choice]], byte_budget: int) -> None:
 
 def _stored_bytes(layer: nn.Module, spec: AffineSpec) -> int:
     weight = layer.get_parameter("weight")
-    channels = 1 if spec.axis is None else weight.shape[spec.axis]
-    return -(-weight.numel() * spec.bits // 8) + 4 * channels
+    axis = output_axis(layer) if spec.axis == 0 else spec.axis
+    channels = 1 if axis is None else weight.shape[axis]
+    # A scale in float32, and a zero point of one byte unless it is the middle.
+    return -(-weight.numel() * spec.bits // 8) + (4 if spec.symmetric else 5) * channels

@@ -1,4 +1,5 @@
 import collections
+import copy
 
 import numpy as np
 import onnx
@@ -33,10 +34,18 @@ def count_nodes(path):
     return collections.Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
+def with_all_kinds_of_layers(network):
+    """A transposed convolution before a network, in it a channel of zeros, and after it a layer called twice."""
+    network.stem.weight.data[1] = 0
+    shared = nn.Linear(5, 5)
+    return nn.Sequential(nn.ConvTranspose2d(3, 3, 2, groups=3), network, shared, nn.ReLU(), shared).eval()
+
+
 @given(network_plans, st.integers(2, 8), st.booleans())
 @settings(deadline=None, max_examples=5)
 def test_any_quantized_network_computes_nearly_the_same(tmp_path_factory, plan, bits, symmetric):
-    model, images = draw_network(plan)
+    network, images = draw_network(plan)
+    model = with_all_kinds_of_layers(network)
     model = quantize_weights(fold_batch_norms(model), AffineSpec(bits, symmetric))
     model = quantize_activations(model, [images])
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
@@ -72,7 +81,7 @@ def test_weights_are_stored_as_bytes_with_nodes_around_each_layer(linear):
     graph = onnx.load(path).graph
     assert count_nodes(path)["QuantizeLinear"] == 1
     assert count_nodes(path)["DequantizeLinear"] == 3
-    stored = [each for each in graph.initializer if each.name.endswith("weight:codes")]
+    stored = [each for each in graph.initializer if "weight:codes" in each.name]
     assert [each.data_type for each in stored] == [onnx.TensorProto.INT8]
     assert not [each for each in graph.initializer if np.prod(each.dims) == 120 and each.data_type == 1]
 
@@ -133,3 +142,123 @@ def test_what_the_nodes_can_not_say_is_an_error(tmp_path):
         with pytest.raises(ValueError, match=f"layer '0': input_quantizer is {message}; asymmetric at 8 is needed"):
             export_onnx(quantized, inputs, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def quantized(model, inputs, spec=None):
+    model = fold_batch_norms(model.eval())
+    return quantize_activations(quantize_weights(model, spec or AffineSpec(8)), [inputs])
+
+
+def assert_same_in_onnxruntime(model, inputs, path):
+    """Fake quantization and onnxruntime, optimized or not, agree but for a rare step of the last rounding."""
+    export_onnx(model, inputs, path)
+    expected = model(inputs).detach()
+    step = max(float(layer.scale) for name, layer in model.named_modules() if "quantizer" in name)
+    for optimized in (False, True):
+        assert (run(path, inputs, optimized) - expected).abs().max() <= 1.01 * step
+
+
+def masked_convolution():
+    layer = nn.Conv2d(3, 3, 3)
+    layer.weight.data[1] = 0
+    return nn.Sequential(layer)
+
+
+def convolution_of_small_gammas():
+    norm = nn.BatchNorm2d(3)
+    norm.weight.data = torch.tensor([1, 1e-9, 0])
+    return nn.Sequential(nn.Conv2d(3, 3, 3), norm)
+
+
+def linear_with_rows_times(factor):
+    layer = nn.Linear(8, 3)
+    layer.weight.data[1:] *= factor
+    return nn.Sequential(layer)
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (masked_convolution, (8, 3, 6, 6)),
+        (convolution_of_small_gammas, (8, 3, 6, 6)),
+        (lambda: linear_with_rows_times(0), (8, 8)),
+        (lambda: linear_with_rows_times(1e-9), (8, 8)),
+    ],
+)
+def test_channels_of_weights_near_zero_keep_their_biases(tmp_path, build, shape):
+    torch.manual_seed(0)
+    model = build()
+    (model[1] if len(model) == 2 else model[0]).bias.data = torch.tensor([0.1, 1.0, -0.7])
+    inputs = torch.randn(shape)
+    assert_same_in_onnxruntime(quantized(model, inputs), inputs, tmp_path / "model.onnx")
+
+
+def test_a_masked_layers_bias_is_still_stored_as_an_integer(tmp_path):
+    images = torch.randn(8, 3, 6, 6)
+    export_onnx(quantized(masked_convolution(), images), images, tmp_path / "model.onnx")
+    assert "Add" not in count_nodes(tmp_path / "model.onnx")
+
+
+def test_linear_layers_on_more_than_two_dimensions_are_quantized(tmp_path):
+    torch.manual_seed(0)
+    inputs = torch.randn(4, 6, 8)
+    model = quantized(nn.Sequential(nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 7, bias=False)), inputs)
+    assert_same_in_onnxruntime(model, inputs, tmp_path / "model.onnx")
+    counts = count_nodes(tmp_path / "model.onnx")
+    assert (counts["QuantizeLinear"], counts["DequantizeLinear"]) == (2, 4)
+    stored = onnx.load(tmp_path / "model.onnx").graph.initializer
+    assert {tuple(each.dims) for each in stored if "codes" in each.name} == {(8, 5), (5, 7)}
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+        self.again = self.first
+
+    def forward(self, inputs):
+        return self.again(self.second(torch.relu(self.first(inputs))))
+
+
+def equal_layers():
+    first = nn.Linear(4, 4)
+    return nn.Sequential(first, nn.ReLU(), copy.deepcopy(first))
+
+
+@pytest.mark.parametrize("shape", [(9, 4), (9, 3, 4)])
+@pytest.mark.parametrize("build", [Tied, equal_layers], ids=["tied", "equal"])
+def test_layers_of_one_weight_are_quantized_each(tmp_path, build, shape):
+    torch.manual_seed(0)
+    inputs = torch.randn(shape)
+    model = quantized(build(), inputs)
+    assert_same_in_onnxruntime(model, inputs, tmp_path / "model.onnx")
+    layers = sum("quantizer" in name for name, _ in model.named_modules())
+    assert count_nodes(tmp_path / "model.onnx")["QuantizeLinear"] >= layers
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.ConvTranspose2d(4, 8, 3, groups=2),
+        nn.ConvTranspose1d(4, 8, 2, 2),
+        nn.Conv1d(4, 8, 2, padding_mode="circular"),
+    ],
+)
+def test_other_convolutions_are_exported(tmp_path, layer):
+    torch.manual_seed(0)
+    inputs = torch.randn(3, 4, *[5] * len(layer.kernel_size))
+    assert_same_in_onnxruntime(quantized(nn.Sequential(layer), inputs), inputs, tmp_path / "model.onnx")
+
+
+def test_layers_that_can_not_be_placed_are_errors_that_name_them(tmp_path):
+    images = torch.randn(2, 4, 5, 5)
+    model = nn.Sequential(nn.Conv2d(4, 8, 3))
+    with pytest.raises(ValueError, match="layer '0': the weight of Conv2d has its scales along dimension 1"):
+        export_onnx(quantized(model, images, AffineSpec(8, axis=1)), images, tmp_path / "model.onnx")
+    unfolded = quantize_weights(nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8)).eval(), AffineSpec(8))
+    with pytest.raises(ValueError, match=r"layers \['0'\] are quantized, but have no node of their own"):
+        export_onnx(unfolded, images, tmp_path / "model.onnx")
+    half = quantize_weights(nn.Sequential(nn.Conv2d(4, 8, 3)).eval().half(), AffineSpec(8))
+    with pytest.raises(ValueError, match=r"layer '0': its quantized weight is torch.float16"):
+        export_onnx(half, images.half(), tmp_path / "model.onnx")

@@ -67,7 +67,6 @@ QUANTIZATION = {
     "asymmetric": lambda model, images: quantize_weights(model, AffineSpec(3, symmetric=False, axis=None)),
     "codebook": lambda model, images: share_weights(model, 3),
     "follow": lambda model, images: follow_weights(quantize_weights(model, AffineSpec(5)), min_max),
-    "bfloat16": lambda model, images: model.bfloat16(),
     "none": lambda model, images: model,
 }
 pipelines = st.tuples(
@@ -76,6 +75,8 @@ pipelines = st.tuples(
     ),
     st.sampled_from(sorted(QUANTIZATION)),
     st.booleans(),
+    st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64]),
+    st.booleans(),
 )
 
 
@@ -83,14 +84,15 @@ pipelines = st.tuples(
 @settings(deadline=None, max_examples=50)
 def test_every_pipeline_comes_back_bit_for_bit(tmp_path_factory, plan, pipeline):
     base, images = draw_network(plan)
-    structure, quantization, with_activations = pipeline
+    structure, quantization, with_activations, dtype, cast_first = pipeline
     model = base
     for step in structure:
         model = STRUCTURE[step](model, images)
-    model = QUANTIZATION[quantization](copy.deepcopy(model), images)
-    images = images.to(next(model.parameters()).dtype)
-    if with_activations and quantization != "bfloat16":
-        model = quantize_activations(model, [images])
+    model = copy.deepcopy(model).to(dtype if cast_first else torch.float32)
+    model = QUANTIZATION[quantization](model, images)
+    if with_activations:
+        model = quantize_activations(model, [images.to(dtype if cast_first else torch.float32)])
+    model, images = model.to(dtype), images.to(dtype)
     folder = tmp_path_factory.mktemp("pipeline")
     save_model(model, folder / "first")
     fresh, _ = draw_network(plan)
@@ -101,8 +103,7 @@ def test_every_pipeline_comes_back_bit_for_bit(tmp_path_factory, plan, pipeline)
     weights = unpack_state_dict(folder / "first")
     baked = bake(model).state_dict()
     assert {name: tensor.shape for name, tensor in weights.items()} == {n: t.shape for n, t in baked.items()}
-    if quantization != "bfloat16":
-        assert all(torch.equal(weights[name], tensor) for name, tensor in baked.items())
+    assert all(torch.equal(weights[name], tensor) for name, tensor in baked.items())
     assert torch.equal(base(images.float()), draw_network(plan)[0](images.float()))
 
 
@@ -277,3 +278,23 @@ def test_what_can_not_be_stored_is_an_error_and_writes_nothing(tmp_path, model, 
 def test_a_layer_of_its_own_is_stored_under_plain_names():
     layer = quantize_weights(nn.Linear(3, 2), AffineSpec(4))
     assert list(model_tensors(layer)) == ["bias", "weight"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    "quantize_layers", [lambda m: quantize_weights(m, AffineSpec(4)), lambda m: share_weights(m, 2)]
+)
+def test_a_quantized_model_keeps_its_type(tmp_path, dtype, quantize_layers):
+    base = nn.Sequential(nn.Linear(4, 4)).to(dtype)
+    inputs = torch.randn(2, 4, dtype=dtype)
+    model = quantize_activations(quantize_layers(base), [inputs])
+    save_model(model, tmp_path / "file")
+    loaded = load_model(tmp_path / "file", base)
+    assert loaded(inputs).dtype == dtype
+    assert torch.equal(loaded(inputs), model(inputs))
+
+
+def test_codes_that_become_integers_are_an_error(saved):
+    rewritten(saved, lambda header, _: header["tensors"][-1].update(becomes="int8"))
+    with pytest.raises(PackedFileError, match=r"'2.weight': codes become 'int8'; one of float16"):
+        load_model(saved, small_model())

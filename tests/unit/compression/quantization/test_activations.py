@@ -85,6 +85,25 @@ def test_copies_round_by_their_own_quantizers():
     assert not torch.equal(copied(inputs), expected)
 
 
+@pytest.mark.parametrize("observer", [Range, MeanRange])
+def test_a_value_that_is_no_number_is_an_error(observer):
+    for batches in (
+        [torch.tensor([[float("nan"), 1.0]]), BATCHES[0]],
+        [BATCHES[0], torch.tensor([[float("nan"), 1.0]])],
+    ):
+        with pytest.raises(ValueError, match="layer '0': activations span nan to nan"):
+            quantize_activations(nn.Sequential(nn.Linear(2, 2)), batches, observer=observer)
+
+
+class ByKeyword(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, inputs):
+        return self.layer(input=inputs)
+
+
 class Unused(nn.Module):
     def __init__(self):
         super().__init__()
@@ -99,6 +118,7 @@ class Unused(nn.Module):
     [
         (nn.Sequential(nn.Linear(2, 2)), [], "no calibration batches"),
         (Unused(), BATCHES, "layer 'unused' was not called"),
+        (ByKeyword(), BATCHES, "layer 'layer' is called by keyword"),
         (nn.Sequential(nn.Linear(2, 2)), [torch.full((1, 2), float("inf"))], "layer '0': activations span"),
     ],
 )

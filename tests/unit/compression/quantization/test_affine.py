@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from compression.quantization.affine import AffineSpec, AffineTensor, Grid, encode, fit_grid, quantize_affine
+from compression.quantization.ranges import least_squares, min_max, percentile
 
 LARGEST = float(np.finfo(np.float32).max)
 finite = st.floats(-(2.0**126), 2.0**126, width=32) | st.floats(-1, 1, width=32)
@@ -98,8 +99,11 @@ def test_one_scale_a_channel_follows_the_channels():
 
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3)])
 @pytest.mark.parametrize("axis", [None, 0])
-def test_an_empty_tensor_keeps_its_shape(shape, axis):
-    assert quantize_affine(torch.empty(shape), AffineSpec(4, axis=axis)).dequantize().shape == shape
+@pytest.mark.parametrize("ranges", [min_max, percentile, least_squares])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_an_empty_tensor_keeps_its_shape(shape, axis, ranges, symmetric):
+    spec = AffineSpec(4, symmetric, axis, ranges)
+    assert quantize_affine(torch.empty(shape), spec).dequantize().shape == shape
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -116,6 +120,8 @@ def test_the_largest_numbers_stay_finite(symmetric):
     [
         (lambda: AffineSpec(bits=1), "bits are 1; 2 to 8"),
         (lambda: AffineSpec(bits=9), "bits are 9; 2 to 8"),
+        (lambda: AffineSpec(bits=4.0), "bits are 4.0, of type float; an int is needed"),
+        (lambda: AffineSpec(bits=np.int64(4)), "of type int64; an int is needed"),
         (lambda: quantize_affine(torch.arange(3), AffineSpec(), "w"), "'w' has dtype torch.int64"),
         (lambda: quantize_affine(torch.tensor([float("nan")]), AffineSpec(), "w"), "'w' holds 1 values that are not"),
         (lambda: quantize_affine(torch.zeros(2), AffineSpec(axis=1), "w"), r"'w' of shape \(2,\) has no axis 1"),

@@ -58,3 +58,12 @@ def test_models_of_other_layers_and_no_batches_are_errors():
         correct_biases(model, nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)), [torch.ones(1, 3)])
     with pytest.raises(ValueError, match="no calibration batches"):
         correct_biases(model, model, [])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_images_without_a_batch_give_the_same_biases(bias):
+    model = nn.Sequential(nn.Conv2d(2, 3, 1, bias=bias))
+    images = torch.rand(4, 2, 5, 5)
+    quantized = quantize_weights(model, AffineSpec(2))
+    one, all_at_once = correct_biases(quantized, model, list(images)), correct_biases(quantized, model, [images])
+    torch.testing.assert_close(one[0].bias, all_at_once[0].bias)

@@ -132,3 +132,8 @@ def test_codes_that_do_not_fit_are_an_error(codes, centroids, message):
 
 def test_an_empty_tensor_keeps_its_shape():
     assert quantize_codebook(torch.empty(0, 3), 4).dequantize().shape == (0, 3)
+
+
+@pytest.mark.parametrize("values", [[-1e30, 1.0, 2.0], [-1e10, 0.1, 0.2], [1e30, 1e-3, 3e-3, 1e-30]])
+def test_small_values_beside_a_huge_one_stay_exact(values):
+    assert torch.equal(quantize_codebook(torch.tensor(values), 8).dequantize(), torch.tensor(values))

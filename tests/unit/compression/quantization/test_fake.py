@@ -102,6 +102,23 @@ def test_a_half_precision_model_stays_one():
     assert model(torch.randn(2, 4).bfloat16()).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_quantized_model_can_be_cast(dtype):
+    inputs = torch.randn(2, 4)
+    model = quantize_activations(quantize_weights(nn.Sequential(nn.Linear(4, 4)), AffineSpec(4)), [inputs])
+    cast = copy.deepcopy(model).to(dtype)
+    assert torch.equal(cast[0].parametrizations.weight[0].scale, model[0].parametrizations.weight[0].scale)
+    torch.testing.assert_close(cast(inputs.to(dtype)).float(), model(inputs), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("quantize", [lambda m: quantize_weights(m, AffineSpec(4)), lambda m: share_weights(m, 2)])
+def test_baking_keeps_frozen_weights_frozen(quantize):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[0].weight.requires_grad_(False)
+    baked = bake(quantize(model))
+    assert [layer.weight.requires_grad for layer in baked] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("act", "message"),
     [

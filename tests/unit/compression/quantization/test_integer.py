@@ -89,6 +89,53 @@ def test_linear_layers_equal_int64_arithmetic(bits, symmetric, features):
     torch.testing.assert_close(integer_output(model[0], inputs).float(), model(inputs), rtol=1e-5, atol=1e-5)
 
 
+def numpy_transposed_convolution(images, kernels, stride, groups):
+    """In int64: each input value adds its kernel to the outputs at its place."""
+    count, inputs, height, width = images.shape
+    _, per_group, size, _ = kernels.shape
+    shape = (count, groups * per_group, (height - 1) * stride + size, (width - 1) * stride + size)
+    result = np.zeros(shape, dtype=np.int64)
+    for channel in range(inputs):
+        first = channel // (inputs // groups) * per_group
+        for row in range(height):
+            for column in range(width):
+                top, left = row * stride, column * stride
+                added = images[:, channel, row, column, None, None, None] * kernels[channel]
+                result[:, first : first + per_group, top : top + size, left : left + size] += added
+    return result
+
+
+@given(st.integers(1, 2), st.sampled_from([1, 2]), st.integers(1, 3), st.integers(2, 8), st.booleans(), st.booleans())
+@settings(deadline=None, max_examples=25)
+def test_transposed_convolutions_equal_int64_arithmetic(stride, groups, size, bits, symmetric, bias):
+    torch.manual_seed(bits)
+    layer = nn.ConvTranspose2d(4, 6, size, stride, groups=groups, bias=bias)
+    images = torch.randn(2, 4, 3, 3)
+    model = quantize_activations(quantize_weights(nn.Sequential(layer), AffineSpec(bits, symmetric)), [images])
+    weight = model[0].parametrizations.weight[0]
+    taken = model[0].get_submodule(INPUT)
+    sums = numpy_transposed_convolution(
+        numpy_codes(images.numpy(), taken),
+        numpy_codes(layer.weight.detach().numpy(), weight, axis=1),
+        stride,
+        groups,
+    )
+    np.testing.assert_array_equal(integer_sums(model[0], images).numpy(), sums)
+    scales = np.concatenate([(taken.scale * weight.scale).double().numpy()] * groups)[:, None, None]
+    shift = layer.bias.detach().double().numpy()[:, None, None] if bias else 0
+    outputs = integer_output(model[0], images)
+    np.testing.assert_allclose(outputs.numpy(), sums * scales + shift, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(integer_output(model[0], images[0]), outputs[0])
+
+
+def test_scales_of_input_channels_are_an_error():
+    images = torch.randn(2, 4, 5, 5)
+    layer = nn.Sequential(nn.Conv2d(4, 8, 3))
+    model = quantize_activations(quantize_weights(layer, AffineSpec(8, axis=1)), [images])
+    with pytest.raises(ValueError, match="the weight of ParametrizedConv2d has its scales along dimension 1"):
+        integer_output(model[0], images)
+
+
 def test_float_layers_are_an_error():
     weights_only = quantize_weights(nn.Sequential(nn.Linear(2, 2)), AffineSpec())[0]
     with pytest.raises(ValueError, match="the weight of Linear is not quantized"):

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,8 +8,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compression.packing.bits import packed_size
+from compression.packing.model_file import model_tensors
+from compression.packing.tensors import encode_tensors
 from compression.quantization.affine import AffineSpec
-from compression.quantization.fake import quantize_each
+from compression.quantization.fake import quantize_each, quantize_weights
 from compression.quantization.mixed_precision import Choice, choose_bits, layer_choices
 
 tables = st.lists(
@@ -42,7 +45,45 @@ def test_the_choice_is_the_optimum_of_all_combinations(table, budget):
     bits = choose_bits(choices, budget)
     chosen = [next(option for option in choices[name] if option.bits == bits[name]) for name in choices]
     assert sum(choice.size for choice in chosen) <= budget
-    assert sum(choice.loss for choice in chosen) == pytest.approx(optimum, abs=1e-5)
+    assert sum(choice.loss for choice in chosen) == pytest.approx(optimum, rel=1e-9, abs=1e-9)
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(1, 60), st.integers(-4, 4)), min_size=1, max_size=4), min_size=1, max_size=5
+    ),
+    st.integers(1, 250),
+)
+@settings(deadline=None, max_examples=100)
+def test_small_losses_count_beside_huge_ones(table, budget):
+    choices = {
+        f"layer{index}": [Choice(bits, size, 10.0**power) for bits, (size, power) in enumerate(options, 2)]
+        for index, options in enumerate(table)
+    }
+    optimum = brute_force(choices, budget)
+    if optimum is not None:
+        bits = choose_bits(choices, budget)
+        chosen = [next(option for option in choices[name] if option.bits == bits[name]) for name in choices]
+        assert sum(choice.size for choice in chosen) <= budget
+        assert sum(choice.loss for choice in chosen) == pytest.approx(optimum, rel=1e-9)
+
+
+def test_a_loss_of_ten_million_hides_no_other():
+    choices = {
+        "a": [Choice(2, 100, 1e7), Choice(4, 200, 0.0)],
+        "b": [Choice(2, 100, 0.5), Choice(4, 200, 0.001)],
+        "c": [Choice(2, 100, 0.001), Choice(4, 200, 0.0)],
+    }
+    assert choose_bits(choices, 500) == {"a": 4, "b": 4, "c": 2}
+
+
+@pytest.mark.parametrize("spec", [AffineSpec(), AffineSpec(symmetric=False), AffineSpec(axis=None)])
+def test_sizes_are_those_of_stored_tensors(spec):
+    model = nn.Sequential(nn.ConvTranspose2d(4, 16, 3, bias=False))
+    for choice in layer_choices(model, (2, 3, 8), lambda _: 0.0, spec)["0"]:
+        tensors = model_tensors(quantize_weights(model, replace(spec, bits=choice.bits)))
+        _, stored = encode_tensors(tensors, entropy_coded=False)
+        assert choice.size == sum(tensor.nbytes for tensor in stored.values())
 
 
 def test_a_tiny_network_gets_the_bits_that_trying_all_would_give():

@@ -70,6 +70,17 @@ def test_least_squares_comes_near_the_exact_optimum_and_beats_min_max(bits, seed
     assert fitted <= squared_error(values, AffineSpec(bits, axis=None))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_least_squares_scale_is_the_best_for_its_own_codes(seed):
+    values = torch.randn(40, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    levels = 14
+    _, high = least_squares(values[None], levels, True)
+    scale = 2 * high / levels
+    codes = (values / scale).round().clamp(-levels // 2, levels // 2)
+    # A scale off a fine grid of ranges, as it would be without settling, is off by up to half a percent.
+    assert float(scale) == pytest.approx(float(values @ codes / (codes @ codes)), rel=1e-9)
+
+
 @given(rows, st.integers(2, 8), st.booleans())
 @settings(deadline=None, max_examples=40)
 def test_least_squares_is_never_worse_than_min_max(values, bits, symmetric):
