@@ -1,5 +1,6 @@
 """Which of a plan's runs are still to be made."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from experiments.planning import Plan, PlannedRun
@@ -16,7 +17,7 @@ class RunState(StrEnum):
 
 
 class OpenRuns:
-    """What a process knows of a plan's runs; what is finished stays so, and is read only once."""
+    """What a process knows of a plan's runs; what is finished is read only once, and stays so unless it is lost."""
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self._store = store
@@ -44,6 +45,10 @@ class OpenRuns:
     def is_ready(self, planned: PlannedRun) -> bool:
         """Whether all parents are finished."""
         return all(self._is_finished(parent) for parent in planned.parents.values())
+
+    def lose(self, keys: Iterable[str]) -> None:
+        """Takes in that finished runs are no more: damaged, or removed by somebody."""
+        self._finished.difference_update(keys)
 
     def _is_finished(self, key: str) -> bool:
         if key not in self._finished and self._store.load(key) is not None:

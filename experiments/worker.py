@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -28,7 +28,7 @@ from experiments.numerics import numerics_environment
 from experiments.open_runs import OpenRuns
 from experiments.planning import Plan, PlannedRun
 from experiments.run_watcher import RunWatcher
-from experiments.store import Failure, Store, StoreError
+from experiments.store import Failure, Store, StoredRun, StoreError
 from experiments.store.run_lock import LockHeldError
 from experiments.suite import Suite, SuiteOptions
 
@@ -84,21 +84,32 @@ def work(suite: Suite, plan: Plan, emit: Emit) -> None:
     while waiting := open_runs.waiting():
         ready = [planned for planned in waiting if open_runs.is_ready(planned)]
         for planned in sorted(ready, key=lambda planned: -planned.remaining):
-            if _make_if_free(suite, planned, emit):
+            if _make_if_free(suite, planned, open_runs, emit):
                 break
         else:
             emit("waiting")  # shows nothing, but ends a worker whose session has gone
             time.sleep(_POLL_SECONDS)
 
 
-def _make_if_free(suite: Suite, planned: PlannedRun, emit: Emit) -> bool:
-    """Makes a run unless another process does; whether anything was done."""
+def _make_if_free(suite: Suite, planned: PlannedRun, open_runs: OpenRuns, emit: Emit) -> bool:
+    """Makes a run, unless another process does, or a parent must be made again first; whether anything has changed.
+
+    Raises:
+        StoreError: Of the store, as when a disk is full.
+        DatasetError: The data set cannot be read; no run is to blame.
+        OSError: Likewise.
+    """
     with _taken(suite.store, planned.key) as mine:
         if not mine or suite.store.load(planned.key) or suite.store.failure(planned.key):
             return False
+        parents = {role: suite.store.load(key) for role, key in planned.parents.items()}
+        if lost := [planned.parents[role] for role, stored in parents.items() if stored is None]:
+            open_runs.lose(lost)
+            return True
+        data = _dataset(suite, planned)
         emit("start", key=planned.key)
         try:
-            _make(suite, planned, emit)
+            _make(suite, planned, {role: stored for role, stored in parents.items() if stored}, data, emit)
         except StoreError:  # what is wrong with the store, such as a full disk, is no run's fault
             raise
         except Exception as error:  # whatever a builder raises belongs to this run alone
@@ -132,13 +143,16 @@ def _taken(store: Store, key: str) -> Iterator[bool]:
         lock.release()
 
 
-def _make(suite: Suite, planned: PlannedRun, emit: Emit) -> None:
+def _make(
+    suite: Suite, planned: PlannedRun, parents: Mapping[str, StoredRun], data: Dataset | None, emit: Emit
+) -> None:
     watcher = RunWatcher(suite.store.checkpoint(planned.key), partial(emit, key=planned.key))
+    recipes = dict(planned.run.recipe.parents)
     context = Context(
         planned.run.recipe,
         planned.run.seed,
-        {role: _parent(suite, role, planned) for role in planned.parents},
-        _dataset(suite, planned),
+        {role: Parent(recipes[role], run.weights, run.measurements) for role, run in parents.items()},
+        data,
         torch.device(suite.options.device),
         watcher,
         suite.options.pretrained_weights,
@@ -167,14 +181,6 @@ def _check_finite(built: Built) -> None:
     for name, tensor in built.state.items():
         if bad := int((~torch.isfinite(tensor)).sum()):
             raise ValueError(f"{name!r} holds {bad} of {tensor.numel()} values that are not finite")
-
-
-def _parent(suite: Suite, role: str, planned: PlannedRun) -> Parent:
-    stored = suite.store.load(planned.parents[role])
-    if stored is None:
-        raise RuntimeError(f"parent {role!r} has left the store")
-    recipe = dict(planned.run.recipe.parents)[role]
-    return Parent(recipe, stored.weights, stored.measurements)
 
 
 @lru_cache(maxsize=2)

@@ -17,6 +17,7 @@ from experiments import worker
 from experiments.builders.context import Built
 from experiments.checkpoints import Checkpoint, write_checkpoint
 from experiments.code_fingerprint import ROOT
+from experiments.datasets.dataset import DatasetError
 from experiments.store import HISTORY, Store, StoreError
 from experiments.training import Advance
 from experiments.training_state import Epoch, Snapshot
@@ -219,17 +220,35 @@ def test_a_failure_is_not_repeated_until_it_is_forgotten(suite, maker):
     assert events.keys("done") == [key_of(suite, model) for model in ("teacher-scratch", "student-distilled-scratch")]
 
 
-def test_a_parent_that_leaves_the_store_is_a_failure_that_says_so(suite, maker):
-    fill(suite, {"teacher-scratch": (0,)})
-    child = key_of(suite, "student-distilled-scratch")
-    parent = suite.store.load(key_of(suite, "teacher-scratch")).folder
+def test_a_finished_parent_that_leaves_the_store_is_made_again(suite, maker):
+    fill(suite, {"teacher-scratch": (0, 1)})
+    children, parents = (
+        [key_of(suite, model, seed) for seed in (0, 1)] for model in ("student-distilled-scratch", "teacher-scratch")
+    )
+    events = Events()
 
     def emit(event, **fields):
-        if event == "start":
+        events(event, **fields)
+        if event == "done" and len(events.keys("done")) == 1:
+            parent = suite.store.folder(parents[1 - children.index(fields["key"])])
             parent.rename(parent.with_name("gone"))
 
-    do(suite, {"student-distilled-scratch": (0,)}, emit)
-    assert suite.store.failure(child).message.endswith("RuntimeError: parent 'teacher' has left the store")
+    do(suite, {"student-distilled-scratch": (0, 1)}, emit)
+    first, parent, second = events.keys("done")
+    assert {first, second} == set(children)
+    assert parent == parents[children.index(second)]
+    assert suite.store.failed_keys() == []
+
+
+@pytest.mark.parametrize("error", [DatasetError("no data"), PermissionError("no data")])
+def test_data_that_cannot_be_read_are_no_failure_of_a_run(suite, maker, monkeypatch, error):
+    def refuse(suite, planned):
+        raise error
+
+    monkeypatch.setattr(worker, "_dataset", refuse)
+    with pytest.raises(type(error), match="no data"):
+        do(suite)
+    assert suite.store.failed_keys() == []
 
 
 def test_a_run_that_another_process_makes_is_left_to_it(suite, maker):
