@@ -92,7 +92,7 @@ class PastRun(_Strict):
     recipe: dict[str, JsonValue]
     data: str | None
     environment: dict[str, JsonValue]
-    seconds: float = Field(ge=0.001, allow_inf_nan=False)
+    seconds: float = Field(ge=0.001, le=1e8)
 
 
 class _Manifest(_Strict):

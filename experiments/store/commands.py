@@ -90,7 +90,7 @@ def _table_of_runs(runs: tuple[RunSummary, ...]) -> Table:
             _text(told, "seed"),
             "-" if accuracy is None else f"{accuracy:.2f}",
             f"{run.measurements.get('bytes', 0):,.0f}",
-            f"{seconds:.1f}" if isinstance(seconds, int | float) else "-",
+            f"{seconds:.1f}" if isinstance(seconds, int | float) and 0 <= seconds < 1e8 else "-",
             _text(told, "finished").removesuffix("+00:00"),
             run.key[:12],
         )
@@ -101,11 +101,13 @@ _RIGHT = {"seed", "accuracy", "bytes", "seconds"}
 
 
 def _text(provenance: Mapping[str, object], name: str) -> str:
-    return str(provenance.get(name, "-"))
+    """Of runs that others made, too: what would steer a terminal, or cannot be encoded, is spelt out."""
+    text = str(provenance.get(name, "-"))
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _as_json(listing: Listing) -> dict[str, object]:
-    runs = [{"key": run.key, "measurements": run.measurements, **run.provenance} for run in listing.runs]
+    runs = [{**run.provenance, "key": run.key, "measurements": run.measurements} for run in listing.runs]
     failed = [
         {"key": key, "name": failure.name, "message": failure.message} for key, failure in listing.failures.items()
     ]

@@ -100,6 +100,9 @@ class Store:
         """Reads a run and verifies every file's hash; None if it is not there.
 
         A damaged run is moved to `set-aside/` and reported, and counts as not there.
+
+        Raises:
+            StoreError: It is there and cannot be read: it stays as it is, since it may be whole.
         """
         try:
             return read_run(self.folder(key), key)

@@ -22,6 +22,8 @@ MANIFEST = "manifest.json"
 
 _FORMAT = 1
 _FILES = {WEIGHTS, MEASUREMENTS, HISTORY}
+_OTHER_FILES = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_OTHER_CONTENT = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def read_run(folder: Path, key: str) -> StoredRun:
     Raises:
         FileNotFoundError: There is no such folder.
         DamagedRunError: It is not whole, or not what its manifest says.
+        StoreError: The system does not let it be read, so that nobody can tell.
     """
     return StoredRun(key, folder, *_read(folder, key, _FILES))
 
@@ -92,6 +95,7 @@ def read_summary(folder: Path, key: str) -> RunSummary:
     Raises:
         FileNotFoundError: There is no such folder.
         DamagedRunError: Files are missing, or the small ones are not what the manifest says.
+        StoreError: The system does not let them be read.
     """
     return RunSummary(key, folder, *_read(folder, key, {MEASUREMENTS}))
 
@@ -114,8 +118,10 @@ def _read(folder: Path, key: str, hashed: Collection[str]) -> tuple[dict[str, fl
         return _read_measurements(folder / MEASUREMENTS), provenance
     except DamagedRunError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (*_OTHER_FILES, *_OTHER_CONTENT) as error:
         raise DamagedRunError(f"{folder}: is not a whole run ({type(error).__name__}: {error})") from error
+    except OSError as error:  # once it is allowed, or the disk answers, the run may be found whole
+        raise StoreError(f"{folder}: cannot be read ({error.strerror or error})") from error
 
 
 def _check_entries(folder: Path) -> None:

@@ -61,6 +61,14 @@ def test_list_shows_names_as_they_are(call, store):
     assert "[/bold] :smile:" in call("list")[1][3]
 
 
+def test_list_spells_out_what_would_steer_a_terminal_or_cannot_be_printed(call, store):
+    told = {"name": "a\x1b[2Jb\nc\ud800", "seconds": 1.7e308}
+    store.save(key_of(5), lambda path: path.write_bytes(b"w"), {}, "", told)
+    _, lines, _ = call("list")
+    (row,) = (line for line in lines if key_of(5)[:12] in line)
+    assert row.split() == ["-", r"a\x1b[2Jb\nc\ud800", "-", "-", "1", "-", "-", key_of(5)[:12]]
+
+
 def test_list_for_programs(call, store):
     store.record_failure(key_of(3), Failure("cnn", "loss is nan", "Traceback"))
     status, lines, _ = call("list", "--json")

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from experiments.store import (
     StoreError,
     read_run,
     run_files,
+    stored_run,
 )
 from experiments.store import run_store as store_module
 
@@ -654,3 +656,17 @@ def test_a_killed_process_frees_its_lock(store):
         process.wait(timeout=10)
         with store.lock(KEY).acquire(timeout=10):
             pass
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_a_run_that_cannot_be_read_now_is_kept(store, monkeypatch, code):
+    saved = save(store)
+
+    def refuse(path):
+        raise OSError(code, os.strerror(code), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stored_run, "file_hash", refuse)
+        with pytest.raises(StoreError, match=f"cannot be read .{os.strerror(code)}"):
+            store.load(KEY)
+    assert store.load(KEY) == saved
