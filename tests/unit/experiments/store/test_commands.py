@@ -65,7 +65,7 @@ def test_list_spells_out_what_would_steer_a_terminal_or_cannot_be_printed(call, 
     told = {"name": "a\x1b[2Jb\nc\ud800", "seconds": 1.7e308}
     store.save(key_of(5), lambda path: path.write_bytes(b"w"), {}, "", told)
     _, lines, _ = call("list")
-    (row,) = (line for line in lines if key_of(5)[:12] in line)
+    (row,) = (line for line in lines if "x1b" in line)
     assert row.split() == ["-", r"a\x1b[2Jb\nc\ud800", "-", "-", "1", "-", "-", key_of(5)[:12]]
 
 
