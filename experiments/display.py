@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from experiments.planning import Plan
 
 Event = dict[str, Any]
-"""Of a worker: `start`, `progress` (share, images and accuracy), `done`, `failed`, `warning` (message) or `waiting`."""
+"""Of a worker: `start`, `progress` (share, images, accuracy), `done`, `failed` and `warning` (message), or `waiting`
+(holder)."""
 
 SECONDS_BETWEEN_LINES = 60.0
 """Longer silence is broken by a line that tells how far everything is."""
@@ -71,7 +72,7 @@ class Tally:
             self._images.pop(key, None)
             self._idle = ""
         elif kind == "waiting" and not self.running:
-            self._idle = "waiting for another session"
+            self._idle = f"waiting for {event['holder']}"
         elif kind == "progress":
             self._take_progress(key, event["share"], event["images"])
         elif kind in ("done", "failed"):
@@ -200,9 +201,10 @@ class _Live:
         self.tick()
 
     def tick(self) -> None:
-        """Rate and count stand where the runs have their titles, so that 80 columns have room for a bar."""
-        done = f"{self._tally.done}/{self._tally.total} runs"
-        text = ", ".join(filter(None, [done, self._tally.rate()]))
+        """Counts and rate stand where the runs have their titles, so that 80 columns have room for a bar."""
+        tally = self._tally
+        counts = f"{tally.done}/{tally.total}, {len(tally.running)} running, {tally.waiting} waiting"
+        text = ", ".join(filter(None, [counts, tally.rate()]))
         self._progress.update(self._all, description=text, completed=self._tally.share, note=self._tally.left())
 
 

@@ -87,7 +87,9 @@ def work(suite: Suite, plan: Plan, emit: Emit) -> None:
             if _make_if_free(suite, planned, open_runs, emit):
                 break
         else:
-            emit("waiting")  # shows nothing, but ends a worker whose session has gone
+            # Sent again and again: so a worker whose session has gone ends.
+            holder = suite.store.lock(ready[0].key).owner() if ready else None
+            emit("waiting", holder=str(holder or "another session"))
             time.sleep(_POLL_SECONDS)
 
 

@@ -134,12 +134,12 @@ def test_while_nothing_runs_the_reason_is_told(suite, clock):
     assert tally.status() == "0 running, 2 waiting, starting the workers"
     tally.update(start(first))
     assert tally.left() == "estimating the time left"
-    tally.update({"event": "waiting"})  # a worker that finds nothing to do beside one that works
+    tally.update({"event": "waiting", "holder": "process 7"})  # a worker that finds nothing to do beside one that works
     assert tally.left() == "estimating the time left"
     clock.now += 10
     tally.update(done(first))
-    tally.update({"event": "waiting"})
-    assert tally.left() == "waiting for another session"
+    tally.update({"event": "waiting", "holder": "process 7"})
+    assert tally.left() == "waiting for process 7"
     tally.update(done(second))
     assert tally.left() == "about 0 s left"
 
@@ -158,7 +158,14 @@ def test_a_terminal_of_usual_width_shows_titles_bars_and_times_whole(tmp_path, w
         before = console.file.tell()
         shown.show({"event": "warning", "message": "look"})
     frame = console.file.getvalue()[before:]
-    for whole in ("student-distilled-finetuned (seed 0)", "0/3 runs", "images/s", " left", "0:00:00", "━" * 5):
+    for whole in (
+        "student-distilled-finetuned (seed 0)",
+        "0/3, 2 running, 1 waiting",
+        "images/s",
+        " left",
+        "0:00:00",
+        "━" * 5,
+    ):
         assert whole in frame
     assert "…" not in frame
 
@@ -230,7 +237,7 @@ def test_a_terminal_has_a_live_bar(suite):
         shown.tick()
     written = console.file.getvalue()
     assert "━" in written
-    assert "1/2 runs" in written
+    assert "1/2, 1 running, 0 waiting" in written
     assert SECOND in written
     assert "50.0 %" in written
 
