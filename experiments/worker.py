@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -33,6 +33,9 @@ from experiments.store.run_lock import LockHeldError
 from experiments.suite import Suite, SuiteOptions
 
 _POLL_SECONDS = 0.2
+
+_PATIENCE_SECONDS = 1800.0
+"""Who holds a run's lock leaves a checkpoint about every minute of training; without one for so long, it hangs."""
 
 Emit = Callable[..., None]
 
@@ -79,8 +82,13 @@ def _write_event(stream: TextIO, event: str, **fields: object) -> None:
 
 
 def work(suite: Suite, plan: Plan, emit: Emit) -> None:
-    """The loop; ends when every run is finished, has failed or cannot be made since a parent failed."""
+    """The loop; ends when every run is finished, has failed or cannot be made since a parent failed.
+
+    Raises:
+        StoreError: Others hold the locks of all that is left, and for half an hour none has shown progress.
+    """
     open_runs = OpenRuns(suite.store, plan)
+    patience = _Patience(suite.store)
     while waiting := open_runs.waiting():
         ready = [planned for planned in waiting if open_runs.is_ready(planned)]
         for planned in sorted(ready, key=lambda planned: -planned.remaining):
@@ -88,9 +96,41 @@ def work(suite: Suite, plan: Plan, emit: Emit) -> None:
                 break
         else:
             # Sent again and again: so a worker whose session has gone ends.
-            holder = suite.store.lock(ready[0].key).owner() if ready else None
-            emit("waiting", holder=str(holder or "another session"))
+            emit("waiting", holder=patience.wait_for(ready))
             time.sleep(_POLL_SECONDS)
+
+
+class _Patience:
+    """Waits for those who make what is left, as long as they show progress."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seen: object = None
+        self._since = 0.0
+
+    def wait_for(self, ready: Sequence[PlannedRun]) -> str:
+        """Who makes the first of the runs, for people.
+
+        Raises:
+            StoreError: For too long none of them has had a new checkpoint, nor have they become others.
+        """
+        holder = next((str(owner) for run in ready if (owner := self._store.lock(run.key).owner())), "another session")
+        seen = [(run.key, _changed(self._store.checkpoint(run.key))) for run in ready]
+        if seen != self._seen:
+            self._seen, self._since = seen, time.monotonic()
+        elif time.monotonic() - self._since > _PATIENCE_SECONDS:
+            raise StoreError(
+                f"{ready[0].run.title}: {holder} makes it and has shown no progress for {_PATIENCE_SECONDS / 60:.0f} "
+                "min; end that process if it hangs, and start again"
+            )
+        return holder
+
+
+def _changed(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _make_if_free(suite: Suite, planned: PlannedRun, open_runs: OpenRuns, emit: Emit) -> bool:

@@ -251,6 +251,36 @@ def test_data_that_cannot_be_read_are_no_failure_of_a_run(suite, maker, monkeypa
     assert suite.store.failed_keys() == []
 
 
+def test_the_wait_for_who_makes_a_run_tells_of_it_and_ends(suite, maker, monkeypatch):
+    monkeypatch.setattr(worker, "_PATIENCE_SECONDS", 0.2)
+    events = Events()
+    key = key_of(suite, "student-scratch")
+    holder = f"process {os.getpid()} on "
+    with suite.store.lock(key), pytest.raises(StoreError, match=rf"student-scratch \(seed 0\): {holder}.* no progress"):
+        do(suite, {"student-scratch": (0,)}, events)
+    assert all(fields["holder"].startswith(holder) for _, fields in events)
+
+
+def test_whoever_leaves_checkpoints_is_waited_for(suite, maker, monkeypatch):
+    monkeypatch.setattr(worker, "_PATIENCE_SECONDS", 0.2)
+    key = key_of(suite, "student-scratch")
+    path = suite.store.checkpoint(key)
+    path.parent.mkdir()
+    lock = suite.store.lock(key)
+    lock.acquire()
+    waits = itertools.count(1)
+
+    def emit(event, **fields):
+        if event == "waiting":
+            path.touch()
+            time.sleep(0.05)
+            if next(waits) == 10:
+                lock.release()
+
+    do(suite, {"student-scratch": (0,)}, emit)
+    assert suite.store.load(key)
+
+
 def test_a_run_that_another_process_makes_is_left_to_it(suite, maker):
     locked = key_of(suite, "student-scratch", 0)
     events = Events()
