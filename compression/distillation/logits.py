@@ -4,7 +4,8 @@
     loss = F.cross_entropy(logits, labels) + decoupled_divergence(logits, answers, labels)
 
 All take logits, never probabilities, are averaged over the batch alone, and carry T^2. No gradient flows into a
-teacher.
+teacher. T^2 enlarges the rounding of a divergence: of float32 logits its value, not its gradient, is off by 0.4 % at a
+temperature of 1000 and by 30 % at 10,000, where float64 logits keep it right.
 """
 
 import math
@@ -12,6 +13,8 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from compression.distillation.precision import full_precision
 
 
 def distillation_loss(
@@ -46,9 +49,10 @@ def distillation_loss(
     check_temperature(temperature)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}; it must be from 0 to 1")
-    hard = F.cross_entropy(student_logits, labels)
-    soft = _divergence(student_logits / temperature, teacher_logits.detach() / temperature)
-    return (1 - alpha) * hard + alpha * temperature**2 * soft
+    with full_precision(student_logits, teacher_logits.detach()) as (student, teacher):
+        hard = F.cross_entropy(student, labels)
+        soft = _divergence(student / temperature, teacher / temperature)
+        return (1 - alpha) * hard + alpha * temperature**2 * soft
 
 
 def softened_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -67,7 +71,8 @@ def softened_divergence(student_logits: Tensor, teacher_logits: Tensor, temperat
     """
     check_logits(student_logits, teacher_logits)
     check_temperature(temperature)
-    return temperature**2 * _divergence(student_logits / temperature, teacher_logits.detach() / temperature)
+    with full_precision(student_logits, teacher_logits.detach()) as (student, teacher):
+        return temperature**2 * _divergence(student / temperature, teacher / temperature)
 
 
 def soft_target_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -88,8 +93,9 @@ def soft_target_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, te
     """
     check_logits(student_logits, teacher_logits)
     check_temperature(temperature)
-    targets = (teacher_logits.detach() / temperature).softmax(dim=1)
-    return temperature**2 * F.cross_entropy(student_logits / temperature, targets)
+    with full_precision(student_logits, teacher_logits.detach()) as (student, teacher):
+        targets = (teacher / temperature).softmax(dim=1)
+        return temperature**2 * F.cross_entropy(student / temperature, targets)
 
 
 def decoupled_divergence(
@@ -129,10 +135,11 @@ def decoupled_divergence(
     for name, weight in (("target_weight", target_weight), ("non_target_weight", non_target_weight)):
         if not (math.isfinite(weight) and weight >= 0):
             raise ValueError(f"{name} is {weight}; it must be finite and at least 0")
-    student, student_others = _decoupled(student_logits / temperature, labels)
-    teacher, teacher_others = _decoupled(teacher_logits.detach() / temperature, labels)
-    target, non_target = _divergence(student, teacher), _divergence(student_others, teacher_others)
-    return temperature**2 * (target_weight * target + non_target_weight * non_target)
+    with full_precision(student_logits, teacher_logits.detach()) as (student, teacher):
+        ours, our_others = _decoupled(student / temperature, labels)
+        theirs, their_others = _decoupled(teacher / temperature, labels)
+        target, non_target = _divergence(ours, theirs), _divergence(our_others, their_others)
+        return temperature**2 * (target_weight * target + non_target_weight * non_target)
 
 
 def _decoupled(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from compression.distillation.precision import full_precision
+
 
 def distance_relation(student: Tensor, teacher: Tensor) -> Tensor:
     """The distance-wise loss of relational knowledge distillation (RKD-D; Park et al., 2019).
@@ -32,7 +34,8 @@ def distance_relation(student: Tensor, teacher: Tensor) -> Tensor:
         ValueError: If the batches differ, or are too small.
     """
     _check(student, teacher, 2)
-    return F.smooth_l1_loss(_distances(student), _distances(teacher.detach()))
+    with full_precision(student, teacher.detach()) as (ours, theirs):
+        return F.smooth_l1_loss(_distances(ours), _distances(theirs))
 
 
 def angle_relation(student: Tensor, teacher: Tensor) -> Tensor:
@@ -52,7 +55,8 @@ def angle_relation(student: Tensor, teacher: Tensor) -> Tensor:
         ValueError: As `distance_relation`.
     """
     _check(student, teacher, 3)
-    return F.smooth_l1_loss(_cosines(student), _cosines(teacher.detach()))
+    with full_precision(student, teacher.detach()) as (ours, theirs):
+        return F.smooth_l1_loss(_cosines(ours), _cosines(theirs))
 
 
 def _distances(features: Tensor) -> Tensor:
