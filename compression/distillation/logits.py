@@ -34,7 +34,7 @@ def distillation_loss(
     Args:
         student_logits: s, of shape (N, C).
         teacher_logits: t, of shape (N, C); no gradient flows into it.
-        labels: Class indices of shape (N,), int64.
+        labels: Class indices of shape (N,), int64, each from 0 to C - 1; none can be left out, by -100 or the like.
         temperature: T, above 0.
         alpha: Share of the teacher, from 0 to 1.
 
@@ -42,7 +42,7 @@ def distillation_loss(
         A scalar.
 
     Raises:
-        ValueError: If the shapes don't agree, or a number is out of its bounds.
+        ValueError: If the shapes don't agree, or a label or a number is out of its bounds.
     """
     check_logits(student_logits, teacher_logits)
     check_labels(student_logits, labels)
@@ -116,7 +116,7 @@ def decoupled_divergence(
     Args:
         student_logits: Shape (N, C), with C from 2.
         teacher_logits: Shape (N, C); no gradient flows into it.
-        labels: Class indices of shape (N,), int64.
+        labels: Class indices of shape (N,), int64, each from 0 to C - 1; none can be left out, by -100 or the like.
         temperature: T, above 0.
         target_weight: a, from 0.
         non_target_weight: b, from 0.
@@ -125,7 +125,7 @@ def decoupled_divergence(
         A scalar.
 
     Raises:
-        ValueError: If the shapes don't agree, there is one class only, or a number is out of its bounds.
+        ValueError: If the shapes don't agree, there is one class only, or a label or a number is out of its bounds.
     """
     check_logits(student_logits, teacher_logits)
     check_labels(student_logits, labels)
@@ -173,15 +173,23 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
 
 
 def check_labels(logits: Tensor, labels: Tensor) -> None:
-    """Refuses labels that are not one for each row of logits.
+    """Refuses labels that are not a class for each row of logits.
+
+    A GPU is waited for once, to read their smallest and largest.
 
     Raises:
-        ValueError: If their shape is not (batch,).
+        ValueError: If their shape is not (batch,), their type not int64, or one is no class.
     """
     if tuple(labels.shape) != tuple(logits.shape[:1]):
         raise ValueError(
             f"labels have shape {tuple(labels.shape)}; {tuple(logits.shape[:1])} is needed, an index for each"
         )
+    if labels.dtype != torch.int64:
+        raise ValueError(f"labels are {labels.dtype}; class indices, torch.int64, are needed")
+    least, most = torch.stack(torch.aminmax(labels)).tolist()
+    last = logits.shape[1] - 1
+    if least < 0 or most > last:
+        raise ValueError(f"labels are from {least} to {most}; classes, from 0 to {last}, are needed")
 
 
 def check_temperature(temperature: float) -> None:
