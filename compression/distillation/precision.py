@@ -1,4 +1,10 @@
-"""The precision that losses are computed in, whatever the models run in."""
+"""The precision that losses are computed in, whatever the models run in.
+
+A loss of one's own, safe in half precision and under autocast:
+
+    with full_precision(student(images), answers) as (ours, theirs):
+        loss = F.smooth_l1_loss(ours, theirs)
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
