@@ -1,11 +1,14 @@
 """BatchNorm running statistics measured anew, with the weights untouched."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from compression.evaluation_mode import evaluation_mode
 
 
 @torch.no_grad()
@@ -15,7 +18,8 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
     Each becomes the plain average, over the batches, of the batch's mean or unbiased variance; so
     batches should be of one size. Only the BatchNorm layers run in training mode: a layer sees what
     those before it give when they normalize by the batch, and dropout stays off. Weights, each module's
-    training flag and each layer's momentum are afterwards as they were.
+    training flag and each layer's momentum are afterwards as they were, and so are the statistics of a layer
+    that did not run, as one of a head that is there in training alone.
 
     Args:
         model: Changed in place.
@@ -32,22 +36,24 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
     first = next(remaining, None)
     if first is None:
         raise ValueError("no batch to re-estimate the BatchNorm statistics on; at least 1 is needed")
-    training = {module: module.training for module in model.modules()}
-    momenta = {norm: norm.momentum for norm in norms}
-    try:
-        _start_cumulative_average(model, norms)
+    with evaluation_mode(model), _cumulative_average(norms):
         for batch in itertools.chain([first], remaining):
             model(batch)
-    finally:
-        for norm, momentum in momenta.items():
-            norm.momentum = momentum
-        for module, flag in training.items():
-            module.training = flag
 
 
-def _start_cumulative_average(model: nn.Module, norms: Iterable[_BatchNorm]) -> None:
-    model.eval()
+@contextmanager
+def _cumulative_average(norms: Iterable[_BatchNorm]) -> Iterator[None]:
+    """Starts the statistics anew; those of a layer that did not run are put back."""
+    before = [(norm, norm.momentum, [buffer.clone() for buffer in norm.buffers()]) for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
         norm.train()
+    try:
+        yield
+    finally:
+        for norm, momentum, statistics in before:
+            norm.momentum = momentum
+            if not norm.num_batches_tracked:
+                for buffer, old in zip(norm.buffers(), statistics, strict=True):
+                    buffer.copy_(old)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compression.evaluation_mode import evaluation_mode
 from experiments.augmentation import apply_view, as_input, draw_view
 from experiments.datasets.dataset import Split
 from experiments.recipe import Augmentation, Budget
@@ -235,16 +236,14 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, data: Images, budget: Budget | None = None) -> float:
-    """Accuracy in percent, in the budget's precision (float32 without one). The training flag is put back."""
-    was_training = model.training
-    model.eval()
+    """Accuracy in percent, in the budget's precision (float32 without one). Training flags are put back."""
     correct = 0
-    for images, labels in zip(
-        torch.split(data.images, EVALUATION_BATCH), torch.split(data.labels, EVALUATION_BATCH), strict=True
-    ):
-        with autocast(images.device, budget):
-            correct += int((model(as_input(images)).argmax(1) == labels).sum())
-    model.train(was_training)
+    with evaluation_mode(model):
+        for images, labels in zip(
+            torch.split(data.images, EVALUATION_BATCH), torch.split(data.labels, EVALUATION_BATCH), strict=True
+        ):
+            with autocast(images.device, budget):
+                correct += int((model(as_input(images)).argmax(1) == labels).sum())
     return 100 * correct / len(data)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compression.evaluation_mode import evaluation_mode
 from compression.taps import tapped
 
 
@@ -64,19 +65,13 @@ def measure_patch_moments(model: nn.Module, names: Iterable[str], batches: Itera
     """
     convs = {name: _convolution(model, name) for name in names}
     sums = {name: _Sums.zeros(conv) for name, conv in convs.items()}
-    training = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with tapped(model, convs) as taps:
-            for batch in batches:
-                model(batch)
-                for name, conv in convs.items():
-                    for run in taps.runs(name):
-                        if run.input is not None:
-                            sums[name].add(_patches(conv, run.input))
-    finally:
-        for module, flag in training:
-            module.training = flag
+    with evaluation_mode(model), tapped(model, convs) as taps:
+        for batch in batches:
+            model(batch)
+            for name, conv in convs.items():
+                for run in taps.runs(name):
+                    if run.input is not None:
+                        sums[name].add(_patches(conv, run.input))
     return {name: total.moments(name) for name, total in sums.items()}
 
 

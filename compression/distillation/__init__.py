@@ -5,6 +5,8 @@
 * `features`: hints, through a regressor where shapes differ, and attention maps
 * `relations`: distances and angles between the samples of a batch
 
+Models may run in half precision, or under autocast: each loss is computed, and returned, in float32 at least.
+
 `compression.taps` brings the features out of the models. A training step of all of these:
 
     with torch.no_grad(), tapped(teacher, ["layer3"]) as taught:

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compression.distillation.precision import full_precision
+
 
 def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """The mean squared difference of features (FitNets; Romero et al., 2015).
@@ -37,7 +39,8 @@ def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
             f"student features have shape {tuple(student.shape)}, the teacher's {tuple(teacher.shape)}; "
             "they must be the same and not empty: see hint_regressor"
         )
-    return F.mse_loss(student, teacher.detach())
+    with full_precision(student, teacher.detach()) as (ours, theirs):
+        return F.mse_loss(ours, theirs)
 
 
 def hint_regressor(student_shape: Sequence[int], teacher_shape: Sequence[int]) -> nn.Module:
@@ -86,13 +89,14 @@ def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
     Raises:
         ValueError: If the shapes don't agree.
     """
-    ours, theirs = tuple(student.shape), tuple(teacher.shape)
-    if len(ours) != 4 or len(theirs) != 4 or 0 in ours + theirs or ours[:1] + ours[2:] != theirs[:1] + theirs[2:]:
+    shape, other = tuple(student.shape), tuple(teacher.shape)
+    if len(shape) != 4 or len(other) != 4 or 0 in shape + other or shape[:1] + shape[2:] != other[:1] + other[2:]:
         raise ValueError(
-            f"student features have shape {ours}, the teacher's {theirs}; both must be (batch, channels, height, "
+            f"student features have shape {shape}, the teacher's {other}; both must be (batch, channels, height, "
             "width), none 0, and differ in channels alone"
         )
-    return F.mse_loss(_attention(student), _attention(teacher.detach()))
+    with full_precision(student, teacher.detach()) as (ours, theirs):
+        return F.mse_loss(_attention(ours), _attention(theirs))
 
 
 def _attention(features: Tensor) -> Tensor:

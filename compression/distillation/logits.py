@@ -4,7 +4,8 @@
     loss = F.cross_entropy(logits, labels) + decoupled_divergence(logits, answers, labels)
 
 All take logits, never probabilities, are averaged over the batch alone, and carry T^2. No gradient flows into a
-teacher.
+teacher. T^2 enlarges the rounding of a divergence: of float32 logits its value, not its gradient, is off by 0.4 % at a
+temperature of 1000 and by 30 % at 10,000, where float64 logits keep it right.
 """
 
 import math
@@ -12,6 +13,8 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from compression.distillation.precision import full_precision
 
 
 def distillation_loss(
@@ -31,7 +34,7 @@ def distillation_loss(
     Args:
         student_logits: s, of shape (N, C).
         teacher_logits: t, of shape (N, C); no gradient flows into it.
-        labels: Class indices of shape (N,), int64.
+        labels: Class indices of shape (N,), int64, each from 0 to C - 1; none can be left out, by -100 or the like.
         temperature: T, above 0.
         alpha: Share of the teacher, from 0 to 1.
 
@@ -39,16 +42,17 @@ def distillation_loss(
         A scalar.
 
     Raises:
-        ValueError: If the shapes don't agree, or a number is out of its bounds.
+        ValueError: If the shapes don't agree, or a label or a number is out of its bounds.
     """
     check_logits(student_logits, teacher_logits)
     check_labels(student_logits, labels)
     check_temperature(temperature)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}; it must be from 0 to 1")
-    hard = F.cross_entropy(student_logits, labels)
-    soft = _divergence(student_logits / temperature, teacher_logits.detach() / temperature)
-    return (1 - alpha) * hard + alpha * temperature**2 * soft
+    with full_precision(student_logits, teacher_logits.detach()) as (student, teacher):
+        hard = F.cross_entropy(student, labels)
+        soft = _divergence(student / temperature, teacher / temperature)
+        return (1 - alpha) * hard + alpha * temperature**2 * soft
 
 
 def softened_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -67,7 +71,8 @@ def softened_divergence(student_logits: Tensor, teacher_logits: Tensor, temperat
     """
     check_logits(student_logits, teacher_logits)
     check_temperature(temperature)
-    return temperature**2 * _divergence(student_logits / temperature, teacher_logits.detach() / temperature)
+    with full_precision(student_logits, teacher_logits.detach()) as (student, teacher):
+        return temperature**2 * _divergence(student / temperature, teacher / temperature)
 
 
 def soft_target_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -88,8 +93,9 @@ def soft_target_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, te
     """
     check_logits(student_logits, teacher_logits)
     check_temperature(temperature)
-    targets = (teacher_logits.detach() / temperature).softmax(dim=1)
-    return temperature**2 * F.cross_entropy(student_logits / temperature, targets)
+    with full_precision(student_logits, teacher_logits.detach()) as (student, teacher):
+        targets = (teacher / temperature).softmax(dim=1)
+        return temperature**2 * F.cross_entropy(student / temperature, targets)
 
 
 def decoupled_divergence(
@@ -110,7 +116,7 @@ def decoupled_divergence(
     Args:
         student_logits: Shape (N, C), with C from 2.
         teacher_logits: Shape (N, C); no gradient flows into it.
-        labels: Class indices of shape (N,), int64.
+        labels: Class indices of shape (N,), int64, each from 0 to C - 1; none can be left out, by -100 or the like.
         temperature: T, above 0.
         target_weight: a, from 0.
         non_target_weight: b, from 0.
@@ -119,7 +125,7 @@ def decoupled_divergence(
         A scalar.
 
     Raises:
-        ValueError: If the shapes don't agree, there is one class only, or a number is out of its bounds.
+        ValueError: If the shapes don't agree, there is one class only, or a label or a number is out of its bounds.
     """
     check_logits(student_logits, teacher_logits)
     check_labels(student_logits, labels)
@@ -129,10 +135,11 @@ def decoupled_divergence(
     for name, weight in (("target_weight", target_weight), ("non_target_weight", non_target_weight)):
         if not (math.isfinite(weight) and weight >= 0):
             raise ValueError(f"{name} is {weight}; it must be finite and at least 0")
-    student, student_others = _decoupled(student_logits / temperature, labels)
-    teacher, teacher_others = _decoupled(teacher_logits.detach() / temperature, labels)
-    target, non_target = _divergence(student, teacher), _divergence(student_others, teacher_others)
-    return temperature**2 * (target_weight * target + non_target_weight * non_target)
+    with full_precision(student_logits, teacher_logits.detach()) as (student, teacher):
+        ours, our_others = _decoupled(student / temperature, labels)
+        theirs, their_others = _decoupled(teacher / temperature, labels)
+        target, non_target = _divergence(ours, theirs), _divergence(our_others, their_others)
+        return temperature**2 * (target_weight * target + non_target_weight * non_target)
 
 
 def _decoupled(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,15 +173,23 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
 
 
 def check_labels(logits: Tensor, labels: Tensor) -> None:
-    """Refuses labels that are not one for each row of logits.
+    """Refuses labels that are not a class for each row of logits.
+
+    A GPU is waited for once, to read their smallest and largest.
 
     Raises:
-        ValueError: If their shape is not (batch,).
+        ValueError: If their shape is not (batch,), their type not int64, or one is no class.
     """
     if tuple(labels.shape) != tuple(logits.shape[:1]):
         raise ValueError(
             f"labels have shape {tuple(labels.shape)}; {tuple(logits.shape[:1])} is needed, an index for each"
         )
+    if labels.dtype != torch.int64:
+        raise ValueError(f"labels are {labels.dtype}; class indices, torch.int64, are needed")
+    least, most = torch.stack(torch.aminmax(labels)).tolist()
+    last = logits.shape[1] - 1
+    if least < 0 or most > last:
+        raise ValueError(f"labels are from {least} to {most}; classes, from 0 to {last}, are needed")
 
 
 def check_temperature(temperature: float) -> None:

@@ -14,6 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from compression.distillation.precision import full_precision
+
+_ONE_PLACE = 1e-12
+"""The longest distance of two samples that counts as none."""
+
 
 def distance_relation(student: Tensor, teacher: Tensor) -> Tensor:
     """The distance-wise loss of relational knowledge distillation (RKD-D; Park et al., 2019).
@@ -32,14 +37,16 @@ def distance_relation(student: Tensor, teacher: Tensor) -> Tensor:
         ValueError: If the batches differ, or are too small.
     """
     _check(student, teacher, 2)
-    return F.smooth_l1_loss(_distances(student), _distances(teacher.detach()))
+    with full_precision(student, teacher.detach()) as (ours, theirs):
+        return F.smooth_l1_loss(_distances(ours), _distances(theirs))
 
 
 def angle_relation(student: Tensor, teacher: Tensor) -> Tensor:
     """The angle-wise loss of relational knowledge distillation (RKD-A; Park et al., 2019).
 
     The Huber loss (delta 1) of the cosines of all angles between three samples, in the mean over all N^3
-    ordered triples, as in the authors' code. Takes memory for N^2 vectors.
+    ordered triples, as in the authors' code; one with two samples in one place has a cosine of 0, and no gradient.
+    Takes memory for N^2 vectors.
 
     Args:
         student: Shape (N, ...), N from 3; flattened to vectors.
@@ -52,7 +59,8 @@ def angle_relation(student: Tensor, teacher: Tensor) -> Tensor:
         ValueError: As `distance_relation`.
     """
     _check(student, teacher, 3)
-    return F.smooth_l1_loss(_cosines(student), _cosines(teacher.detach()))
+    with full_precision(student, teacher.detach()) as (ours, theirs):
+        return F.smooth_l1_loss(_cosines(ours), _cosines(theirs))
 
 
 def _distances(features: Tensor) -> Tensor:
@@ -67,7 +75,10 @@ def _distances(features: Tensor) -> Tensor:
 
 def _cosines(features: Tensor) -> Tensor:
     vectors = features.flatten(1)
-    directions = F.normalize(vectors[None, :] - vectors[:, None], dim=2)
+    differences = vectors[None, :] - vectors[:, None]
+    lengths = differences.norm(dim=2, keepdim=True)
+    # Samples in one place have no direction: by next to nothing divided, it would have a gradient of 1e12.
+    directions = torch.where(lengths > _ONE_PLACE, differences / lengths.clamp(min=_ONE_PLACE), 0.0)
     return directions @ directions.transpose(1, 2)
 
 

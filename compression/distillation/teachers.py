@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from compression.distillation.logits import check_logits, check_temperature, softened_divergence
+from compression.distillation.precision import full_precision
 
 
 def several_teachers_divergence(
@@ -60,7 +61,7 @@ def mixture_logits(
         weights: As in `several_teachers_divergence`.
 
     Returns:
-        Shape (N, C).
+        Shape (N, C), float32 of logits in half precision.
 
     Raises:
         ValueError: As `several_teachers_divergence`.
@@ -69,12 +70,13 @@ def mixture_logits(
     check_temperature(temperature)
     for logits in teacher_logits:
         check_logits(teacher_logits[0], logits)
-    parts = [
-        (logits.detach() / temperature).log_softmax(dim=1) + math.log(share)
-        for share, logits in zip(shares, teacher_logits, strict=True)
-        if share
-    ]
-    return temperature * torch.stack(parts).logsumexp(dim=0)
+    with full_precision(*(logits.detach() for logits in teacher_logits)) as answers:
+        parts = [
+            (logits / temperature).log_softmax(dim=1) + math.log(share)
+            for share, logits in zip(shares, answers, strict=True)
+            if share
+        ]
+        return temperature * torch.stack(parts).logsumexp(dim=0)
 
 
 def _shares(teacher_logits: Sequence[Tensor], weights: Sequence[float] | None) -> list[float]:

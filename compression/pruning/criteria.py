@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 
+from compression.evaluation_mode import evaluation_mode
 from compression.pruning.graph import ChannelGraph, Group
 
 
@@ -97,9 +98,7 @@ def taylor(
     names = {name for name, _ in readers}
     weights = {name: model.get_parameter(name).detach().requires_grad_() for name in names}
     squares = []
-    training = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
+    with evaluation_mode(model):
         for inputs, targets in batches:
             value = loss(functional_call(model, weights, (inputs,)), targets)
             slopes = dict(
@@ -110,9 +109,6 @@ def taylor(
                 change = (weights[name].detach() * slopes[name]).double().movedim(axis.dim, 0).flatten(1).sum(1).cpu()
                 gates.index_add_(0, axis.units % len(gates), change)
             squares.append(gates[:-1].square())
-    finally:
-        for module, flag in training.items():
-            module.training = flag
     if not squares:
         raise ValueError("no batch to compute gradients on; at least 1 is needed")
     means = torch.stack(squares).mean(0)

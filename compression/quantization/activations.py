@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from compression.evaluation_mode import evaluation_mode
 from compression.quantization.affine import AffineSpec, grid_of_range
 from compression.quantization.fake import FakeQuantize
 from compression.quantization.layers import weight_layers
@@ -128,17 +129,11 @@ def run_in_evaluation(model: nn.Module, batches: Iterable[Tensor]) -> None:
     Raises:
         ValueError: If there is no batch.
     """
-    flags = {module: module.training for module in model.modules()}
-    model.eval()
     seen = 0
-    try:
-        with torch.no_grad():
-            for batch in batches:
-                model(batch)
-                seen += 1
-    finally:
-        for module, flag in flags.items():
-            module.training = flag
+    with evaluation_mode(model), torch.no_grad():
+        for batch in batches:
+            model(batch)
+            seen += 1
     if not seen:
         raise ValueError("no calibration batches; at least one is needed")
 

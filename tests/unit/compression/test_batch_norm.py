@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,36 @@ def test_the_old_statistics_do_not_matter():
         reestimate_batch_norm(model, batches())
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, second.state_dict()[name]), name
+
+
+class WithAuxiliaryHead(nn.Module):
+    """Runs its head in training mode only, as GoogLeNet does."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(self, images):
+        features = self.body(images)
+        return (features, self.head(features)) if self.training else features
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_statistics_of_a_layer_that_does_not_run_stay_as_they_were(fails):
+    model = WithAuxiliaryHead()
+    for data in batches(2):
+        model(data)
+    before = copy.deepcopy(model.head.state_dict())
+    assert before["num_batches_tracked"] == 2
+    alone = nn.BatchNorm2d(3)
+    reestimate_batch_norm(alone, batches())
+    if fails:
+        with pytest.raises(RuntimeError):
+            reestimate_batch_norm(model, [torch.zeros(2, 7, 5, 5)])
+    else:
+        reestimate_batch_norm(model, batches())
+        assert all(map(torch.equal, model.body.buffers(), alone.buffers()))
+    assert all(torch.equal(value, before[name]) for name, value in model.head.state_dict().items())
 
 
 def test_no_batch_is_an_error_and_changes_nothing():

@@ -333,6 +333,20 @@ def test_evaluation_changes_nothing(mode):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_evaluation_leaves_a_frozen_layer_of_a_training_model_frozen(fails):
+    model = make_model()
+    model[1].eval()
+    flags = [module.training for module in model.modules()]
+    assert sorted(set(flags)) == [False, True]
+    if fails:
+        with pytest.raises(IndexError):
+            evaluate(nn.Sequential(model, FirstPixel()), VALIDATION)
+    else:
+        evaluate(model, VALIDATION)
+    assert [module.training for module in model.modules()] == flags
+
+
 def test_evaluation_uses_bn_statistics_and_no_augmentation():
     model = make_model()
     train(model)

@@ -294,3 +294,19 @@ def test_the_plain_losses_check_shapes_and_temperature(loss):
 def test_what_cannot_be_decoupled_is_an_error(classes, options, message):
     with pytest.raises(ValueError, match=message):
         decoupled_divergence(torch.zeros(2, classes), torch.zeros(2, classes), torch.tensor([0, 0]), **options)
+
+
+@pytest.mark.parametrize("loss", [distillation_loss, decoupled_divergence])
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0, -100]), "labels are from -100 to 0; classes, from 0 to 2, are needed"),
+        (torch.tensor([3, 1]), "labels are from 1 to 3; classes, from 0 to 2, are needed"),
+        (torch.tensor([0.0, 1.0]), "labels are torch.float32; class indices, torch.int64, are needed"),
+        (torch.tensor([0, 1], dtype=torch.int32), "labels are torch.int32; class indices"),
+        (torch.tensor([True, False]), "labels are torch.bool; class indices"),
+    ],
+)
+def test_labels_that_are_no_classes_are_an_error(loss, labels, message):
+    with pytest.raises(ValueError, match=message):
+        loss(torch.zeros(2, 3), torch.zeros(2, 3), labels)

@@ -89,6 +89,16 @@ def test_samples_in_one_place_have_finite_losses_and_gradients(loss, student):
     assert torch.isfinite(student.grad).all()
 
 
+@pytest.mark.parametrize("loss", [distance_relation, angle_relation])
+@pytest.mark.parametrize("gap", [0.0, 1e-13])
+def test_samples_in_one_place_pull_no_harder_than_ones_that_are_apart(loss, gap):
+    student, teacher = features(0, 6, 4), features(1, 6, 4)
+    apart = torch.autograd.grad(loss(student.requires_grad_(), teacher), student)[0].abs().max()
+    together = torch.cat([student[:1], student[:1] + gap, student[2:]]).detach().requires_grad_()
+    pull = torch.autograd.grad(loss(together, teacher), together)[0].abs().max()
+    assert 0 < pull < 3 * apart
+
+
 def test_a_small_distance_keeps_its_digits_far_from_the_origin():
     teacher = torch.tensor([[0.0], [1.0], [3.0]])
     assert distance_relation(1000 + teacher, teacher) < 1e-12
