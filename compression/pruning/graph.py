@@ -135,7 +135,7 @@ def channel_graph(model: nn.Module, input_shape: tuple[int, ...]) -> ChannelGrap
     }
     free = {name: axis for name, ids in met.free.items() if (axis := _free_axis(name, of(ids))) is not None}
     groups = _groups(model, found, numbering.groups)
-    return ChannelGraph(groups, tuple(_unprunable(model, met, numbering, found)), found, free, input_shape)
+    return ChannelGraph(groups, tuple(_unprunable(model, met, numbering, found, free)), found, free, input_shape)
 
 
 def _groups(model: nn.Module, found: Mapping[str, LayerChannels], ranges: list[range]) -> tuple[Group, ...]:
@@ -156,7 +156,11 @@ def _groups(model: nn.Module, found: Mapping[str, LayerChannels], ranges: list[r
 
 
 def _unprunable(
-    model: nn.Module, met: Trace, numbering: Numbering, found: Mapping[str, LayerChannels]
+    model: nn.Module,
+    met: Trace,
+    numbering: Numbering,
+    found: Mapping[str, LayerChannels],
+    free: Mapping[str, Axis],
 ) -> Iterator[Unprunable]:
     called = {call.layer for call in met.calls}
     for name, layer in model.named_modules():
@@ -165,18 +169,24 @@ def _unprunable(
             if stays.any():
                 yield Unprunable(name, int(stays.sum()), numbering.reason(met.outputs[name][stays][0]))
         elif name not in called and next(layer.parameters(recurse=False), None) is not None:
-            yield from _not_followed(name, layer, met)
+            yield from _not_followed(name, layer, met, numbering, free)
 
 
-def _not_followed(name: str, layer: nn.Module, met: Trace) -> Iterator[Unprunable]:
+def _not_followed(
+    name: str, layer: nn.Module, met: Trace, numbering: Numbering, free: Mapping[str, Axis]
+) -> Iterator[Unprunable]:
     if layers.is_known(layer):
         yield Unprunable(
             name, len(next(layer.parameters(recurse=False))), met.pinned_layers.get(name, "it is never called")
         )
         return
-    own = [parameter for key, parameter in layer.named_parameters(recurse=False) if _full(name, key) not in met.free]
-    if own:
-        yield Unprunable(name, len(own[0]) if own[0].ndim else 1, f"a {type(layer).__name__} can't be followed")
+    own = {_full(name, key): parameter for key, parameter in layer.named_parameters(recurse=False)}
+    staying = [key for key, parameter in own.items() if key not in free and parameter.numel()]
+    if staying:
+        first, reason = own[staying[0]], f"a {type(layer).__name__} can't be followed"
+        if staying[0] in met.free:
+            reason = numbering.reason(met.free[staying[0]].flatten()[0])
+        yield Unprunable(name, len(first) if first.ndim else 1, reason)
 
 
 def _full(module: str, tensor: str) -> str:

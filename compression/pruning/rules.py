@@ -1,7 +1,8 @@
 """What functions, tensor methods and layers without channels of their own do to channels."""
 
 import operator
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 
@@ -110,16 +111,26 @@ def _spreads(small: Tensor, large: Tensor) -> bool:
 
 
 def _spatial(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
-    """Pooling, padding, resizing: each channel alone, over the dimensions whose size changes or that follow dim 1."""
+    """Pooling, padding, resizing: each channel alone, unless channels lie along a dimension that it runs over."""
     ids, out = first_channels(arguments).ids, run_on_meta(node, shadow, arguments)
     if not isinstance(out, Tensor) or out.ndim != ids.ndim:
         raise NotUnderstoodError(f"{operation_name(node, shadow)!r} gives more than one tensor of the same dimensions")
-    if any(dim > 1 or out.shape[dim] != ids.shape[dim] for dim in varying_dims(ids)):
+    if set(varying_dims(ids)) & _spatial_dims(node, shadow, arguments, ids.ndim):
         raise NotUnderstoodError(f"{operation_name(node, shadow)!r} runs over channels")
     for dim in range(ids.ndim):
         if out.shape[dim] != ids.shape[dim]:
             ids = ids.narrow(dim, 0, 1)
     return Channels(ids.expand(out.shape))
+
+
+def _spatial_dims(node: fx.Node, shadow: nn.Module, arguments: Arguments, ndim: int) -> set[int]:
+    """The last n dimensions by the operation's name; of resizing all after channels, of `pad` those that it pads."""
+    name = operation_name(node, shadow)
+    sizes = argument(arguments, 1, "pad", None)
+    if name == "pad" and isinstance(sizes, Sequence):
+        return {ndim - 1 - place // 2 for place, size in enumerate(sizes) if size != 0}
+    found = re.search(r"(\d)d$", name)
+    return set(range(ndim - int(found[1]) if found else 2, ndim))
 
 
 def _reduce(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:

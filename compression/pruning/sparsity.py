@@ -4,17 +4,19 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 Masks = Mapping[str, Tensor]
 """For parameters, by name, a bool tensor of their shape: True where the weight stays."""
 
 
 def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The weights of convolutions and linear layers by full name; biases and normalization stay dense."""
-    kinds = (_ConvNd, nn.Linear)
-    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
-    return {f"{name}.weight" if name else "weight": module.weight.detach() for name, module in layers}
+    """The weights of convolutions and linear layers by full name; biases and normalization stay dense.
+
+    One that layers share is given once, by the first's name. One that is computed from others, as by weight
+    normalization, is left out: it can't be set.
+    """
+    return {name: layer.get_parameter("weight").detach() for name, layer in _weighted_layers(model).items()}
 
 
 def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
@@ -35,32 +37,43 @@ def global_magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> di
     return _smallest_dropped(weights, sparsity)
 
 
-def n_m_masks(weights: Mapping[str, Tensor], n: int = 2, m: int = 4) -> dict[str, Tensor]:
-    """Keeps the n weights of largest magnitude of every m that follow one another along the inputs (dimension 1).
+def n_m_masks(model: nn.Module, n: int = 2, m: int = 4) -> dict[str, Tensor]:
+    """Keeps the n weights of largest magnitude of every m that follow one another along a layer's inputs.
 
-    2:4 is the pattern that sparse tensor cores run (Mishra et al., 2021). Of equal magnitudes the first stays.
+    2:4 is the pattern that sparse tensor cores run (Mishra et al., 2021). Of equal magnitudes the first stays. The
+    inputs lie in dimension 1 of a weight, in a transposed convolution's in dimension 0; none of the m are in different
+    groups. Weights that don't fit get no mask; `n_m_left_dense` names them.
 
     Args:
-        weights: Of shape (outputs, inputs, ...); inputs a multiple of m.
+        model: Of which `prunable_weights` are masked; stays as it is.
         n: How many stay of each m, from 1 to m.
         m: Length of the pattern.
 
     Raises:
-        ValueError: If n or a tensor's shape doesn't fit; the message names the tensor.
+        ValueError: If n is not from 1 to m, or a tensor to mask holds NaN; the message names the tensor.
     """
     if not 1 <= n <= m:
         raise ValueError(f"n is {n} and m {m}; n must be from 1 to m")
     masks = {}
-    for name, weight in weights.items():
-        if weight.ndim < 2 or weight.shape[1] % m:
-            raise ValueError(f"{name!r} has shape {tuple(weight.shape)}; dimension 1 must be a multiple of {m}")
-        _check_numbers(name, weight)
-        inputs_last = weight.abs().movedim(1, -1)
-        blocks = inputs_last.reshape(*inputs_last.shape[:-1], -1, m)
-        largest = torch.sort(blocks, dim=-1, descending=True, stable=True).indices[..., :n]
-        kept = torch.zeros_like(blocks, dtype=torch.bool).scatter_(-1, largest, value=True)
-        masks[name] = kept.flatten(-2).movedim(-1, 1)
+    for name, layer in _weighted_layers(model).items():
+        if _inputs_of_each(layer) % m == 0:
+            weight = layer.get_parameter("weight").detach()
+            _check_numbers(name, weight)
+            dim = 0 if isinstance(layer, _ConvTransposeNd) else 1
+            masks[name] = _largest_of_each(weight.abs().movedim(dim, -1), n, m).movedim(-1, dim)
     return masks
+
+
+def n_m_left_dense(model: nn.Module, m: int = 4) -> dict[str, str]:
+    """Why `n_m_masks` leaves weights dense, by full name: those whose inputs don't split into patterns of m.
+
+    Raises:
+        ValueError: If m is less than 1.
+    """
+    if m < 1:
+        raise ValueError(f"m is {m}; at least 1 is possible")
+    inputs = {name: _inputs_of_each(layer) for name, layer in _weighted_layers(model).items()}
+    return {name: f"has {size} inputs to each output, no multiple of {m}" for name, size in inputs.items() if size % m}
 
 
 def cubic_sparsity(step: int, start: int, end: int, final: float, initial: float = 0.0) -> float:
@@ -91,7 +104,7 @@ def apply_masks(model: nn.Module, masks: Masks) -> None:
     Raises:
         ValueError: If a name or shape doesn't fit the model; it is then unchanged.
     """
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, kept in masks.items():
         if name not in parameters:
             raise ValueError(f"mask {name!r}: the model has no such parameter")
@@ -115,6 +128,29 @@ def sparsity(tensors: Iterable[Tensor]) -> float:
     if total == 0:
         raise ValueError("no entry to count zeros of; at least 1 is needed")
     return sum(zeros for _, zeros in pairs) / total
+
+
+def _weighted_layers(model: nn.Module) -> dict[str, _ConvNd | nn.Linear]:
+    """By full name of each weight that can be masked, the first layer that has it."""
+    found, seen = {}, set[int]()
+    for name, layer in model.named_modules():
+        if isinstance(layer, _ConvNd | nn.Linear) and "weight" in dict(layer.named_parameters(recurse=False)):
+            if id(layer.weight) not in seen:
+                found[f"{name}.weight" if name else "weight"] = layer
+            seen.add(id(layer.weight))
+    return found
+
+
+def _inputs_of_each(layer: _ConvNd | nn.Linear) -> int:
+    """How many inputs each output is computed from."""
+    return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels // layer.groups
+
+
+def _largest_of_each(magnitudes: Tensor, n: int, m: int) -> Tensor:
+    """Flags of the same shape: the n largest of every m along the last dimension."""
+    blocks = magnitudes.reshape(*magnitudes.shape[:-1], -1, m)
+    largest = torch.sort(blocks, dim=-1, descending=True, stable=True).indices[..., :n]
+    return torch.zeros_like(blocks, dtype=torch.bool).scatter_(-1, largest, value=True).flatten(-2)
 
 
 def _smallest_dropped(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:

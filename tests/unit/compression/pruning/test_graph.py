@@ -116,10 +116,40 @@ class Functional(nn.Module):
 
 def test_functional_weights_are_named():
     assert reasons(Functional()) == {
+        "": "'conv2d' may mix them (at 'conv2d_1')",
         "middle": "'conv2d' may mix them (at 'conv2d')",
         "other": "layer 'middle': the model uses 'middle.weight' outside its layer",
     }
     assert group_sizes(Functional()) == {("first",): 4}
+
+
+def test_a_convolution_that_computes_its_weight_is_named_with_what_uses_it():
+    class Standardized(nn.Conv2d):
+        def forward(self, inputs):
+            return F.conv2d(inputs, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias)
+
+    model = nn.Sequential(Standardized(3, 8, 3), nn.ReLU(), Standardized(8, 6, 3), nn.ReLU(), nn.Conv2d(6, 2, 1))
+    graph = channel_graph(model, SMALL)
+    assert graph.groups == ()
+    assert {layer.layer: layer.channels for layer in graph.unprunable} == {"0": 8, "2": 6, "4": 2}
+    with pytest.raises(ValueError, match=r"layer '0' has no channels that can be pruned: .* \(at 'mean'\)"):
+        graph.group("0")
+
+
+def test_a_parameter_of_a_functional_layer_is_named():
+    class Projection(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.matrix, self.scale = nn.Parameter(torch.ones(5, 4)), nn.Parameter(torch.ones(4))
+
+        def forward(self, inputs):
+            return F.linear(inputs * self.scale, self.matrix)
+
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), Projection(), nn.Linear(5, 2))
+    graph = channel_graph(model, (3,))
+    told = {layer.layer: (layer.channels, layer.reason) for layer in graph.unprunable}
+    assert told["2"] == (5, "'linear' may mix them (at 'linear')")
+    assert set(told) == {"0", "2", "3"}
 
 
 def test_tied_weights_are_named():

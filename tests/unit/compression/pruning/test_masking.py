@@ -1,10 +1,15 @@
+import copy
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import ChannelsLast, every_other, images, outputs, randomized
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from networks import ChannelsLast, every_other, images, outputs, random_networks, randomized, some_units
 from torch import nn
 
-from compression.pruning.cut import prune
+from compression.pruning.cut import prune, units_to_keep
 from compression.pruning.graph import channel_graph
 from compression.pruning.masking import MaskedNorm, mask
 
@@ -123,3 +128,81 @@ def test_the_masked_model_trains_and_loads_its_own_state():
     assert torch.equal(outputs(masked, inputs), outputs(other, inputs))
     exported = torch.export.export(masked.eval(), (inputs,)).module()
     torch.testing.assert_close(outputs(exported, inputs), outputs(masked, inputs))
+
+
+OPTIMIZERS = {
+    "sgd": partial(torch.optim.SGD, lr=0.05),
+    "momentum": partial(torch.optim.SGD, lr=0.02, momentum=0.9, nesterov=True, weight_decay=0.05),
+    "adamw": partial(torch.optim.AdamW, lr=0.01, weight_decay=0.1),
+}
+
+
+def train(model, make_optimizer, inputs, steps=4):
+    model.train()
+    optimizer = make_optimizer(model.parameters())
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(inputs).square().mean().backward()
+        optimizer.step()
+    return model
+
+
+def assert_trained_alike(model, graph, selection, make_optimizer, inputs):
+    """The masked model's training against the cut one's, and what the cut removes is zero to the bit."""
+    masked, cut = (train(operation(model, graph, selection), make_optimizer, inputs) for operation in (mask, prune))
+    keep = units_to_keep(graph, selection)
+    left = dict(masked.state_dict())
+    for name, axis in graph.layer_axes(model):
+        if name in dict(masked.named_parameters()) and name not in graph.free:
+            dropped = (~keep[axis.units]).nonzero().flatten()
+            assert not masked.get_parameter(name).index_select(axis.dim, dropped).any(), name
+        left[name] = left[name].index_select(axis.dim, keep[axis.units].nonzero().flatten())
+    for name, tensor in cut.state_dict().items():
+        torch.testing.assert_close(left[name], tensor, rtol=1e-6, atol=1e-8, msg=name)
+    torch.testing.assert_close(outputs(masked.eval(), inputs), outputs(cut.eval(), inputs), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "activation", [nn.ReLU(), nn.SiLU(), nn.GELU(), nn.Sigmoid(), nn.Softplus(), nn.Hardsigmoid(), nn.PReLU()], ids=str
+)
+def test_the_masked_model_learns_what_the_cut_one_learns(activation, optimizer):
+    model = convolution_norm_convolution(copy.deepcopy(activation))
+    selection = {"0": torch.tensor([0, 2, 5])}
+    assert_trained_alike(model, channel_graph(model, SMALL), selection, OPTIMIZERS[optimizer], images((4, *SMALL)))
+
+
+@given(random_networks(), st.data())
+@settings(deadline=None, max_examples=15)
+def test_any_masked_network_learns_what_the_cut_one_learns(drawn, data):
+    model, shape = drawn
+    graph = channel_graph(model, shape)
+    selection = some_units(graph, data)
+    try:
+        units_to_keep(graph, selection)
+    except ValueError:
+        assume(False)
+    gently = partial(torch.optim.SGD, lr=1e-3, momentum=0.9, weight_decay=0.05)
+    assert_trained_alike(model, graph, selection, gently, images((6, *shape)))
+
+
+def test_a_copy_of_the_masked_model_learns_the_same():
+    model = convolution_norm_convolution(nn.Sigmoid())
+    masked = mask(model, channel_graph(model, SMALL), {"0": torch.tensor([0, 2, 5])})
+    copied = train(copy.deepcopy(masked), OPTIMIZERS["momentum"], images((4, *SMALL)))
+    train(masked, OPTIMIZERS["momentum"], images((4, *SMALL)))
+    assert all(map(torch.equal, copied.state_dict().values(), masked.state_dict().values()))
+
+
+def test_a_layer_called_by_name_is_masked_too():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 6), nn.Linear(6, 2)
+
+        def forward(self, inputs):
+            return self.last(input=self.first(inputs).sigmoid())
+
+    model = randomized(Named())
+    selection = {"first": torch.tensor([1, 4])}
+    assert_trained_alike(model, channel_graph(model, (3,)), selection, OPTIMIZERS["momentum"], images((4, 3)))

@@ -154,6 +154,20 @@ def test_the_cut_model_runs_and_learns_in_training_mode(pruned):
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("pruned", ["googlenet"], indirect=True)
+def test_masked_equals_cut_in_training_mode_too(pruned):
+    masked = mask(pruned.model, pruned.graph, pruned.selection)
+    heads = []
+    for model in (masked, copy.deepcopy(pruned.cut)):
+        for layer in model.train().modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = 0.0
+        heads.append(outputs(model, images((2, 3, 64, 64))))
+    assert len(heads[0]) == 3
+    for ours, theirs in zip(*heads, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+
+
 def test_the_packages_example_halves_a_network(capsys):
     example = compression.pruning.__doc__.split('python -c "')[1].split('"')[0]
     exec(textwrap.dedent(example), {})

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -121,6 +123,51 @@ def test_layers_that_mix_channels_are_named(layer, reason):
     graph = channel_graph(nn.Sequential(nn.Conv2d(3, 6, 1), layer, last), SMALL)
     assert not graph.groups
     assert next(found.reason for found in graph.unprunable if found.layer == "0").startswith(reason)
+
+
+def dependent(function, shape):
+    """Whether an output channel depends on another input channel, by the gradient; channels in dimension 1."""
+    inputs = images((2, *shape)).requires_grad_()
+    (slopes,) = torch.autograd.grad(function(inputs)[:, 1].sum(), inputs)
+    return bool(slopes[:, [0, 2, 3, 4, 5]].any())
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "function"),
+    [
+        (nn.Linear, (3,), nn.AvgPool1d(3, 1, 1)),
+        (nn.Linear, (3,), lambda x: F.max_pool1d(x, 3, 1, 1)),
+        (nn.Linear, (3,), nn.ConstantPad1d((1, -1), 0.0)),
+        (partial(nn.Conv1d, kernel_size=1), (3, 5), lambda x: F.avg_pool2d(x, 3, 1, 1)),
+        (partial(nn.Conv1d, kernel_size=1), (3, 5), lambda x: F.pad(x, (0, 0, 1, -1))),
+        (partial(nn.Conv1d, kernel_size=1), (3, 5), lambda x: F.pad(x, (2, 1, 0, 0))),
+        (partial(nn.Conv1d, kernel_size=1), (3, 5), lambda x: F.interpolate(x, size=7)),
+        (partial(nn.Conv1d, kernel_size=1), (3, 5), lambda x: F.adaptive_avg_pool1d(x, 2)),
+        (partial(nn.Conv2d, kernel_size=1), (3, 4, 4), lambda x: F.max_pool3d(x, 3, 1, 1)),
+        (partial(nn.Conv2d, kernel_size=1), (3, 4, 4), nn.Upsample(scale_factor=2)),
+        (partial(nn.Conv2d, kernel_size=1), (3, 4, 4), lambda x: F.lp_pool2d(x.exp(), 2, 2)),
+        (partial(nn.Conv3d, kernel_size=1), (3, 4, 4, 4), nn.AvgPool3d(2)),
+    ],
+)
+def test_pooling_over_unbatched_ranks_keeps_the_channels_that_it_mixes(make, shape, function):
+    class Through(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.between, self.last = make(3, 6), function, make(6, 2)
+
+        def forward(self, inputs):
+            return self.last(self.between(self.first(inputs)))
+
+    model = randomized(Through())
+    graph = channel_graph(model, shape)
+    if dependent(function, (6, *shape[1:])):
+        assert not graph.groups
+        assert "runs over channels" in next(found.reason for found in graph.unprunable if found.layer == "first")
+    else:
+        inputs, kept = images((2, *shape)), every_other(graph)
+        assert [len(group.units) for group in graph.groups] == [6]
+        cut, masked = (outputs(operation(model, graph, kept), inputs) for operation in (prune, mask))
+        torch.testing.assert_close(cut, masked)
 
 
 def test_rules_are_known_by_function_method_and_type():

@@ -1,17 +1,20 @@
+from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import torchvision_network
 from torch import nn
-from torch.nn.utils import prune
+from torch.nn.utils import parametrizations, prune, spectral_norm
 
 from compression.pruning.sparsity import (
     apply_masks,
     cubic_sparsity,
     global_magnitude_masks,
     magnitude_masks,
+    n_m_left_dense,
     n_m_masks,
     prunable_weights,
     sparsity,
@@ -44,18 +47,37 @@ def test_globally_the_smallest_of_all_tensors_go(first, second, share):
     assert (~torch.cat([masks["a"], masks["b"][0]])).nonzero().flatten().tolist() == expected
 
 
-@given(st.integers(0, 2**31), st.sampled_from([(2, 4), (1, 4), (4, 8), (3, 3)]), st.sampled_from([(), (3, 3)]))
+LAYERS = {
+    "linear": partial(nn.Linear, 24, 6),
+    "convolution": partial(nn.Conv2d, 24, 6, 3),
+    "grouped": partial(nn.Conv2d, 48, 6, 3, groups=2),
+    "transposed": partial(nn.ConvTranspose2d, 24, 6, 3),
+    "transposed 1d, grouped": partial(nn.ConvTranspose1d, 48, 24, 3, groups=2),
+}
+
+
+def responses(layer, channels):
+    """What each input alone gives: of shape (channels, numbers of the output)."""
+    spatial = () if isinstance(layer, nn.Linear) else (5,) * (layer.weight.ndim - 2)
+    inputs = torch.zeros(channels, channels, *spatial, dtype=torch.float64)
+    inputs[(range(channels), range(channels), *(2 for _ in spatial))] = 1
+    with torch.no_grad():
+        return layer(inputs).flatten(1)
+
+
+@given(st.integers(0, 2**31), st.sampled_from([(2, 4), (1, 4), (4, 8), (3, 3)]), st.sampled_from(sorted(LAYERS)))
 @properties
-def test_of_every_m_inputs_the_n_largest_stay(seed, pattern, kernel):
+def test_of_every_m_inputs_the_n_largest_reach_an_output(seed, pattern, kind):
     n, m = pattern
-    weight = torch.randn(5, 24, *kernel, generator=torch.Generator().manual_seed(seed))
-    kept = n_m_masks({"a": weight}, n, m)["a"]
-    assert kept.shape == weight.shape
-    for block in range(24 // m):
-        part, flags = (tensor[:, block * m : (block + 1) * m].movedim(1, -1) for tensor in (weight.abs(), kept))
-        assert (flags.sum(-1) == n).all()
-        worst_kept = part.masked_fill(~flags, float("inf")).amin(-1)
-        assert (part.masked_fill(flags, 0).amax(-1) <= worst_kept).all()
+    torch.manual_seed(seed)
+    layer = LAYERS[kind](bias=False).double()
+    channels = getattr(layer, "in_channels", 24)
+    dense = responses(layer, channels).unflatten(0, (-1, m)).abs()
+    apply_masks(layer, n_m_masks(layer, n, m))
+    sparse = responses(layer, channels).unflatten(0, (-1, m)).abs()
+    largest = dense.sort(dim=1, descending=True).values[:, :n]
+    torch.testing.assert_close(sparse.sort(dim=1, descending=True).values[:, :n], largest)
+    assert not sparse.sort(dim=1, descending=True).values[:, n:].any()
 
 
 def test_torch_drops_the_same_weights():
@@ -68,22 +90,82 @@ def test_torch_drops_the_same_weights():
 
 
 def test_without_arguments_the_pattern_is_two_of_four_and_of_equal_ones_the_first_stay():
-    tied = n_m_masks({"a": torch.ones(1, 8)})["a"]
-    assert tied.tolist() == [[True, True, False, False] * 2]
+    layer = nn.Linear(8, 1)
+    nn.init.ones_(layer.weight)
+    assert n_m_masks(layer)["weight"].tolist() == [[True, True, False, False] * 2]
 
 
-@pytest.mark.parametrize(
-    ("shape", "pattern", "message"),
-    [
-        ((4, 3, 3, 3), (2, 4), r"'a' has shape \(4, 3, 3, 3\); dimension 1 must be a multiple of 4"),
-        ((8,), (2, 4), r"'a' has shape \(8,\)"),
-        ((4, 4), (0, 4), "n is 0 and m 4; n must be from 1 to m"),
-        ((4, 4), (5, 4), "n is 5 and m 4"),
-    ],
-)
-def test_a_pattern_that_does_not_fit_names_the_tensor(shape, pattern, message):
-    with pytest.raises(ValueError, match=message):
-        n_m_masks({"a": torch.ones(shape)}, *pattern)
+def test_weights_whose_inputs_do_not_split_stay_dense_and_are_named():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.Conv2d(8, 6, 1),
+        nn.ConvTranspose2d(6, 4, 2),
+        nn.Linear(4, 1),
+    )
+    assert list(n_m_masks(model)) == ["2.weight", "4.weight"]
+    assert n_m_left_dense(model) == {
+        "0.weight": "has 3 inputs to each output, no multiple of 4",
+        "1.weight": "has 1 inputs to each output, no multiple of 4",
+        "3.weight": "has 6 inputs to each output, no multiple of 4",
+    }
+    assert n_m_left_dense(model, 1) == {}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_of_a_whole_network_what_fits_is_masked_and_the_rest_named(name):
+    model = torchvision_network(name)
+    masks, left = n_m_masks(model), n_m_left_dense(model)
+    assert masks.keys() | left.keys() == prunable_weights(model).keys()
+    assert not masks.keys() & left.keys()
+    depthwise = [key for key, layer in model.named_modules() if getattr(layer, "groups", 1) > 1]
+    first = "conv1.weight" if name == "resnet18" else "features.0.0.weight"
+    assert set(left) == {first, *(f"{key}.weight" for key in depthwise)}
+    apply_masks(model, masks)
+    assert sparsity(prunable_weights(model)[key] for key in masks) == 0.5
+
+
+@pytest.mark.parametrize("pattern", [(0, 4), (5, 4)])
+def test_a_pattern_that_cannot_be_is_an_error(pattern):
+    with pytest.raises(ValueError, match=f"n is {pattern[0]} and m 4; n must be from 1 to m"):
+        n_m_masks(nn.Linear(4, 4), *pattern)
+    with pytest.raises(ValueError, match="m is 0; at least 1"):
+        n_m_left_dense(nn.Linear(4, 4), 0)
+
+
+def test_a_pattern_of_what_is_no_number_names_the_tensor():
+    network = model()
+    nn.init.constant_(network[3].weight, float("nan"))
+    with pytest.raises(ValueError, match=r"'3.weight' holds NaN"):
+        n_m_masks(network)
+
+
+def test_a_weight_that_layers_share_is_masked_once():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.first, self.second, self.out = (
+                nn.Embedding(8, 8),
+                nn.Linear(8, 8),
+                nn.Linear(8, 8),
+                nn.Linear(8, 8),
+            )
+            self.second.weight, self.out.weight = self.first.weight, self.words.weight
+
+    for choose in (lambda model: global_magnitude_masks(prunable_weights(model), 0.5), n_m_masks):
+        tied = Tied()
+        masks = choose(tied)
+        assert list(masks) == ["first.weight", "out.weight"]
+        apply_masks(tied, masks)
+        assert sparsity([tied.second.weight, tied.words.weight]) == 0.5
+
+
+@pytest.mark.parametrize("wrap", [parametrizations.weight_norm, spectral_norm])
+def test_computed_weights_are_left_out(wrap):
+    network = nn.Sequential(wrap(nn.Linear(8, 8)), nn.Linear(8, 4))
+    assert list(prunable_weights(network)) == list(n_m_masks(network)) == ["1.weight"]
+    apply_masks(network, magnitude_masks(prunable_weights(network), 0.5))
+    assert sparsity([network[1].weight]) == 0.5
 
 
 def test_the_schedule_is_zhu_and_guptas():
