@@ -3,7 +3,7 @@
 * `graph`: which channels of a model can be cut, and which only together
 * under it: `tracing` follows `channels` by `layers`, `rules` and `layout`; `record` keeps what met, `units` joins it
 * `criteria`: how much each matters: signed or absolute gamma, filter norms, first-order Taylor, random
-* `allocation`: how many go, in each layer or globally, by width, rate or budget
+* `allocation`: how many go, in each layer or globally, by width, rate or budget; `share`: how a share is rounded
 * `cut`: the smaller model; `masking`: the same function at the original shapes
 * `pruning_report`: what went, what stayed and why
 * `sparsity`: single weights by magnitude, N:M patterns, a schedule; `slimming`: the L1 penalty on gamma

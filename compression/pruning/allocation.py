@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 
 import torch
 from torch import Tensor, nn
@@ -11,39 +11,48 @@ from torch import Tensor, nn
 from compression.pruning.criteria import Scores
 from compression.pruning.cut import Selection, check_fit, cut_channels
 from compression.pruning.graph import ChannelGraph
+from compression.pruning.share import share_of
 from compression.pruning.tracing import without_data
 
 Cost = Callable[[nn.Module], int]
 """What a model costs; is given one without data, on the meta device. Fewer channels must never cost more."""
 
 
-def keep_counts(scores: Scores, counts: Mapping[str, int]) -> Selection:
+def keep_counts(graph: ChannelGraph, scores: Scores, counts: Mapping[str, int]) -> Selection:
     """The units of highest score in each group, a given number of each; of equal scores the first.
+
+    A unit without which a layer would have no channel stays before others of higher score.
+
+    Args:
+        graph: Whose groups are selected from.
+        scores: Of its units.
+        counts: By group, how many stay.
 
     Raises:
         ValueError: If a group has no scores, or a count is out of bounds; the message names the group.
     """
-    selection = {}
-    for name, count in counts.items():
-        if name not in scores.values:
-            raise ValueError(f"group {name!r}: {scores.unscored.get(name, 'the graph has no such group')}")
-        units = len(scores.values[name])
-        if not 1 <= count <= units:
-            raise ValueError(f"group {name!r}: {count} units to keep of {units}; from 1 to {units} is possible")
-        best = torch.sort(scores.values[name], descending=True, stable=True).indices[:count]
-        selection[name] = best.sort().values
+    selection = _keep(graph, scores, counts)
+    for name, kept in selection.items():
+        if len(kept) > counts[name]:
+            raise ValueError(
+                f"group {name!r}: {counts[name]} units to keep of {len(scores.values[name])}; "
+                f"{len(kept)} must stay, or a layer would have no channel"
+            )
     return selection
 
 
-def keep_width(scores: Scores, multiplier: float) -> Selection:
-    """The units of highest score in each scored group: int(units * multiplier) of them, and never less than one.
+def keep_width(graph: ChannelGraph, scores: Scores, multiplier: float) -> Selection:
+    """The units of highest score in each scored group: the share `multiplier`, rounded down, but at least one.
+
+    More stay only where a layer would have no channel otherwise, as when one of two that are concatenated loses all.
 
     Raises:
-        ValueError: If the multiplier is not above 0 and at most 1.
+        ValueError: If the multiplier is not above 0 and at most 1, or the scores are of another graph.
     """
     if not 0 < multiplier <= 1:
         raise ValueError(f"multiplier is {multiplier}; above 0 and at most 1 is possible")
-    return keep_counts(scores, {name: max(1, int(len(units) * multiplier)) for name, units in scores.values.items()})
+    counts = {name: max(1, share_of(len(units), multiplier)) for name, units in scores.values.items()}
+    return _keep(graph, scores, counts)
 
 
 def global_order(graph: ChannelGraph, scores: Scores) -> list[int]:
@@ -52,7 +61,8 @@ def global_order(graph: ChannelGraph, scores: Scores) -> list[int]:
     A unit without which a layer would have no channel is left out.
     """
     ranked = [(score, -unit) for unit, score in _scored_units(graph, scores)]
-    return _without_emptying(graph, [-unit for _, unit in sorted(ranked)])
+    can_go = _removal(graph)
+    return [-unit for _, unit in sorted(ranked) if can_go(-unit)]
 
 
 def layerwise_order(graph: ChannelGraph, scores: Scores) -> list[int]:
@@ -67,18 +77,19 @@ def layerwise_order(graph: ChannelGraph, scores: Scores) -> list[int]:
             best_first = torch.sort(scores.values[group.name], descending=True, stable=True).indices.tolist()
             share = [(place + 1) / len(best_first) for place in range(len(best_first))]
             ranked += list(zip(share, (group.units[unit] for unit in reversed(best_first)), strict=True))
-    return _without_emptying(graph, [unit for _, unit in sorted(ranked)])
+    can_go = _removal(graph)
+    return [unit for _, unit in sorted(ranked) if can_go(unit)]
 
 
 def remove_rate(graph: ChannelGraph, order: Sequence[int], rate: float) -> Selection:
-    """Removes a share of all the graph's units: the first int(rate * units) of an order.
+    """Removes a share of all the graph's units: the first of an order, their number rounded down.
 
     Raises:
         ValueError: If the rate is not in [0, 1), or asks for more units than can go.
     """
     if not 0 <= rate < 1:
         raise ValueError(f"rate is {rate}; from 0 to below 1 is possible")
-    count = int(rate * graph.unit_count)
+    count = share_of(graph.unit_count, rate)
     if count > len(order):
         raise ValueError(f"rate {rate} asks for {count} of {graph.unit_count} units; {len(order)} can go")
     return _all_but(graph, order[:count])
@@ -125,21 +136,46 @@ def _scored_units(graph: ChannelGraph, scores: Scores) -> list[tuple[int, float]
     return [pair for group in groups for pair in zip(group.units, scores.values[group.name].tolist(), strict=True)]
 
 
-def _without_emptying(graph: ChannelGraph, units: Sequence[int]) -> list[int]:
+def _keep(graph: ChannelGraph, scores: Scores, counts: Mapping[str, int]) -> Selection:
+    """As `keep_counts`, but more where a layer would have no channel."""
+    groups = {group.name: group.units for group in graph.groups}
+    can_go = _removal(graph)
+    selection = {}
+    for name, count in counts.items():
+        if name not in scores.values or name not in groups:
+            raise ValueError(f"group {name!r}: {scores.unscored.get(name, 'the graph has no such group')}")
+        units, values = groups[name], scores.values[name]
+        if len(values) != len(units):
+            raise ValueError(f"group {name!r}: {len(values)} scores for {len(units)} units")
+        if not 1 <= count <= len(units):
+            raise ValueError(
+                f"group {name!r}: {count} units to keep of {len(units)}; from 1 to {len(units)} is possible"
+            )
+        worst_first = torch.sort(values, descending=True, stable=True).indices.flip(0).tolist()
+        removable = (place for place in worst_first if can_go(units[place]))
+        removed = set(islice(removable, len(units) - count))
+        selection[name] = torch.tensor([place for place in range(len(units)) if place not in removed])
+    return selection
+
+
+def _removal(graph: ChannelGraph) -> Callable[[int], bool]:
+    """Takes units away one by one; tells of each whether it went, or stays as a layer would have no channel."""
     sides = [Counter(side.tolist()) for layer in graph.layers.values() for side in (layer.inputs, layer.outputs)]
     left = [side.total() for side in sides]
     of_unit: dict[int, list[int]] = {}
     for place, side in enumerate(sides):
         for unit in side:
             of_unit.setdefault(unit, []).append(place)
-    order = []
-    for unit in units:
-        places = of_unit[unit]
-        if all(left[place] > sides[place][unit] for place in places):
-            order.append(unit)
-            for place in places:
-                left[place] -= sides[place][unit]
-    return order
+
+    def remove(unit: int) -> bool:
+        places = of_unit.get(unit, [])
+        if any(left[place] == sides[place][unit] for place in places):
+            return False
+        for place in places:
+            left[place] -= sides[place][unit]
+        return True
+
+    return remove
 
 
 def _flags(graph: ChannelGraph, removed: Sequence[int]) -> Tensor:

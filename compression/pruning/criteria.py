@@ -100,7 +100,8 @@ def taylor(
     squares = []
     with evaluation_mode(model):
         for inputs, targets in batches:
-            value = loss(functional_call(model, weights, (inputs,)), targets)
+            with torch.enable_grad():
+                value = loss(functional_call(model, weights, (inputs,)), targets)
             slopes = dict(
                 zip(weights, torch.autograd.grad(value, list(weights.values()), materialize_grads=True), strict=True)
             )

@@ -40,25 +40,34 @@ def reshape(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments)
 
 def _written_dims(node: fx.Node, shadow: nn.Module, ndim: int) -> set[int]:
     """The dimensions of a reshape's result whose size is a number in the code."""
-    start, sizes = 0, _written_sizes(node)
-    if node.op == "call_module":
-        layer = shadow.get_submodule(str(node.target))
-        sizes = tuple(layer.unflattened_size) if isinstance(layer, nn.Unflatten) else ()
-        start = int(layer.dim) % (ndim - len(sizes) + 1) if isinstance(layer, nn.Unflatten) else 0
+    dim, sizes = _first_dim_and_sizes(node, shadow)
+    start = dim % (ndim - len(sizes) + 1)
     return {start + place for place, size in enumerate(sizes) if isinstance(size, int) and size != -1}
 
 
-def _written_sizes(node: fx.Node) -> tuple[object, ...]:
-    if operation_name(node) == "flatten":
-        return ()
-    first = node.args[1] if len(node.args) > 1 else node.kwargs.get("shape", node.kwargs.get("size"))
-    return tuple(first) if isinstance(first, tuple | list) else node.args[1:]
+def _first_dim_and_sizes(node: fx.Node, shadow: nn.Module) -> tuple[int, tuple[Any, ...]]:
+    """Which dimension a reshape lays out anew, into which sizes: those that the code has, or computes in the graph."""
+    given: Any = (node.args, node.kwargs)
+    name = operation_name(node, shadow)
+    if name in {"flatten", "Flatten"}:
+        return 0, ()
+    if name == "Unflatten":
+        layer: Any = shadow.get_submodule(str(node.target))
+        return layer.dim, tuple(layer.unflattened_size)
+    if name == "unflatten":
+        dim: Any = argument(given, 1, "dim", None)
+        sizes: Any = argument(given, 2, "sizes", None)
+        return dim, tuple(sizes) if isinstance(sizes, tuple | list) else ()
+    first = argument(given, 1, "shape", node.kwargs.get("size"))
+    return 0, tuple(first) if isinstance(first, tuple | list) else node.args[1:]
 
 
 def shuffle(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
     """Channel shuffle: the same place in each group goes, so that groups stay of one size."""
     ids = first_channels(arguments).ids
-    groups: Any = shadow.get_submodule(str(node.target)).groups
+    groups: Any = argument(arguments, 1, "groups", None)
+    if node.op == "call_module":
+        groups = shadow.get_submodule(str(node.target)).groups
     into.tie_slices(ids.reshape(len(ids), groups, -1, *ids.shape[2:]), 2)
     return Channels(_run_on_ids(node, shadow, arguments))
 
@@ -104,9 +113,11 @@ def chunk(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -
 
 
 def _has_written_size(node: fx.Node) -> bool:
-    """Whether the size of the pieces, not their number, is in the code."""
-    named = node.kwargs.get("split_size_or_sections", node.kwargs.get("split_size"))
-    size = node.args[1] if len(node.args) > 1 else named
+    """Whether the size of the pieces, or where they begin, is in the code; not their number."""
+    named = [value for key, value in node.kwargs.items() if key not in {"tensor", "input", "dim"}]
+    (size,) = node.args[1:2] or named
+    if operation_name(node) == "tensor_split":
+        return not isinstance(size, int | fx.Node)
     return operation_name(node) == "split" and not isinstance(size, fx.Node)
 
 

@@ -57,6 +57,7 @@ def standard_rules() -> Mapping[object, Rule]:
         ("chunk split tensor_split", layout.chunk),
         ("getitem", layout.item),
         ("getattr size dim ndimension numel", _shape),
+        ("channel_shuffle", layout.shuffle),
         ("pixel_shuffle", layout.to_space),
     ]
     by_type: list[tuple[str, Rule]] = [
@@ -137,7 +138,9 @@ def _reduce(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments)
     """Means and sums over dimensions in which no two channels lie."""
     ids, out = first_channels(arguments).ids, run_on_meta(node, shadow, arguments)
     dims = argument(arguments, 1, "dim", None)
-    listed = range(ids.ndim) if dims is None else [dims] if isinstance(dims, int) else dims
+    # The second argument of `var` may be whether it is unbiased; then all dimensions are meant.
+    whole = dims is None or isinstance(dims, bool)
+    listed = range(ids.ndim) if whole else [dims] if isinstance(dims, int) else dims
     if not isinstance(out, Tensor) or not isinstance(listed, Iterable):
         raise NotUnderstoodError(f"{operation_name(node)!r} has arguments of another kind than numbers")
     reduced = {dim % ids.ndim for dim in listed}

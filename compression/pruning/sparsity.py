@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from compression.pruning.share import share_of
+
 Masks = Mapping[str, Tensor]
 """For parameters, by name, a bool tensor of their shape: True where the weight stays."""
 
@@ -20,7 +22,7 @@ def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
-    """Drops int(sparsity * size) weights of least magnitude in each tensor; of equal ones the first.
+    """Drops a share of each tensor's weights, rounded down: those of least magnitude, of equal ones the first.
 
     Raises:
         ValueError: If the sparsity is not in [0, 1), or a tensor holds NaN.
@@ -29,7 +31,7 @@ def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str,
 
 
 def global_magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
-    """Drops int(sparsity * size) weights of least magnitude of all tensors together; of equal ones the first.
+    """Drops a share of all tensors' weights, rounded down: those of least magnitude, of equal ones the first.
 
     Raises:
         ValueError: As `magnitude_masks`.
@@ -161,7 +163,7 @@ def _smallest_dropped(weights: Mapping[str, Tensor], sparsity: float) -> dict[st
         return {}
     flat = torch.cat([weight.abs().flatten() for weight in weights.values()])
     kept = torch.ones_like(flat, dtype=torch.bool)
-    kept[torch.sort(flat, stable=True).indices[: int(sparsity * len(flat))]] = False
+    kept[torch.sort(flat, stable=True).indices[: share_of(len(flat), sparsity)]] = False
     masks, start = {}, 0
     for name, weight in weights.items():
         masks[name] = kept[start : start + weight.numel()].view(weight.shape)

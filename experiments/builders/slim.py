@@ -35,4 +35,4 @@ def pruned_parent(context: Context) -> nn.Module:
     model = parent_model(context, "original")
     graph = channel_graph(model, _TRACED_IMAGE)
     counts = {f"{block}.{_POINTWISE}": widths[block] for block in PRUNED_BLOCKS}
-    return prune(model, graph, keep_counts(signed_gamma(model, graph), counts))
+    return prune(model, graph, keep_counts(graph, signed_gamma(model, graph), counts))

@@ -127,7 +127,7 @@ def test_ten_lines_make_a_pruned_factorized_corrected_quantized_file(tmp_path, b
     student = build_student((4, 4, 8, 8, 8, 16, 16, 16)).eval()
     images = torch.randn(4, 3, 32, 32)
     graph = channel_graph(student, (3, 32, 32))
-    small = prune(student, graph, keep_counts(signed_gamma(student, graph), {"blocks.4.3": 3}))
+    small = prune(student, graph, keep_counts(graph, signed_gamma(student, graph), {"blocks.4.3": 3}))
     small = factorize_to_budget(small, int(0.95 * sum(p.numel() for p in small.parameters())))
     small = fold_batch_norms(small)
     small = correct_biases(quantize_weights(small, AffineSpec(4)), small, [images])

@@ -92,6 +92,18 @@ class Concatenated(nn.Module):
         return torch.cat([inputs, self.inner(inputs)], 1)
 
 
+class Sum(nn.Module):
+    """Its one group has eight units, of which the concatenated layers make four each."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right, self.both = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.Conv2d(3, 8, 1)
+        self.last = nn.Conv2d(8, 2, 1)
+
+    def forward(self, inputs):
+        return self.last(torch.cat([self.left(inputs), self.right(inputs)], 1) + self.both(inputs))
+
+
 class SqueezeExcitation(nn.Module):
     def __init__(self, channels):
         super().__init__()

@@ -1,10 +1,11 @@
 from functools import partial
+from itertools import accumulate
 
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from networks import random_networks, randomized
+from networks import Sum, random_networks, randomized
 from torch import nn
 
 from compression.cost import multiply_accumulates, parameter_count
@@ -19,7 +20,7 @@ from compression.pruning.allocation import (
 )
 from compression.pruning.criteria import Scores, filter_norm, random_scores, relative_to_group, signed_gamma
 from compression.pruning.cut import prune, units_to_keep
-from compression.pruning.graph import channel_graph
+from compression.pruning.graph import ChannelGraph, Group, channel_graph
 
 SMALL = (3, 6, 6)
 STUDENT_CHANNELS = (16, 32, 64, 128, 256, 256, 256, 256)
@@ -41,6 +42,20 @@ def scored(**values):
     return Scores({name.strip("_"): torch.tensor(scores, dtype=torch.float64) for name, scores in values.items()}, {})
 
 
+def keep_of(values, count):
+    """The kept units of one group without layers, whose units may all go but one."""
+    return keep_counts(groups_of(a=len(values)), scored(a=values), {"a": count})["a"].tolist()
+
+
+def groups_of(**sizes):
+    """A graph of groups alone, in which no layer can be emptied."""
+    stops = accumulate(sizes.values())
+    groups = [
+        Group(name, (name,), (), range(stop - sizes[name], stop)) for name, stop in zip(sizes, stops, strict=True)
+    ]
+    return ChannelGraph(tuple(groups), (), {}, {}, (3,))
+
+
 @given(
     st.lists(st.sampled_from([-2.0, -0.5, -0.0, 0.0, 0.25, 3.0]) | st.floats(-1, 1), min_size=1, max_size=20),
     st.data(),
@@ -49,26 +64,30 @@ def scored(**values):
 def test_the_highest_scores_are_kept_of_equal_ones_the_first(values, data):
     count = data.draw(st.integers(1, len(values)))
     expected = sorted(sorted(range(len(values)), key=lambda i: (-values[i], i))[:count])
-    assert keep_counts(scored(a=values), {"a": count})["a"].tolist() == expected
+    assert keep_of(values, count) == expected
 
 
 def test_the_sign_of_a_score_counts_and_many_equal_ones_keep_the_first():
-    assert keep_counts(scored(a=[-9.0, 0.1, -0.2, 0.3]), {"a": 2})["a"].tolist() == [1, 3]
-    assert keep_counts(scored(a=[1.0] * 256), {"a": 100})["a"].tolist() == list(range(100))
+    assert keep_of([-9.0, 0.1, -0.2, 0.3], 2) == [1, 3]
+    assert keep_of([1.0] * 256, 100) == list(range(100))
 
 
 @pytest.mark.parametrize("count", [0, -1, 4])
 def test_a_count_out_of_bounds_names_the_group(count):
     with pytest.raises(ValueError, match=f"group 'a': {count} units to keep of 3; from 1 to 3"):
-        keep_counts(scored(a=[1.0, 2.0, 3.0]), {"a": count})
+        keep_of([1.0, 2.0, 3.0], count)
 
 
 def test_a_group_without_scores_is_told_with_the_reason():
     scores = Scores({}, {"a": "no BatchNorm with a gamma for 3 of its 3 units"})
     with pytest.raises(ValueError, match="group 'a': no BatchNorm"):
-        keep_counts(scores, {"a": 1})
+        keep_counts(groups_of(a=3), scores, {"a": 1})
     with pytest.raises(ValueError, match="group 'b': the graph has no such group"):
-        keep_counts(scores, {"b": 1})
+        keep_counts(groups_of(a=3), scores, {"b": 1})
+    with pytest.raises(ValueError, match="group 'b': the graph has no such group"):
+        keep_counts(groups_of(a=3), scored(b=[1.0]), {"b": 1})
+    with pytest.raises(ValueError, match="group 'a': 2 scores for 3 units"):
+        keep_width(groups_of(a=3), scored(a=[1.0, 2.0]), 0.5)
 
 
 @pytest.mark.parametrize("rate", REPORTED)
@@ -77,18 +96,50 @@ def test_the_reported_parameter_counts_come_out(build_student, rate):
     graph = channel_graph(model, (3, 16, 16))
     scores = signed_gamma(model, graph)
     pruned_blocks = Scores({f"blocks.{block}.3": scores.values[f"blocks.{block}.3"] for block in range(3, 7)}, {})
-    kept = [keep_width(pruned_blocks, rate**step) for step in range(1, 6)]
+    kept = [keep_width(graph, pruned_blocks, rate**step) for step in range(1, 6)]
     assert tuple(parameter_count(prune(model, graph, selection)) for selection in kept) == REPORTED[rate]
 
 
 def test_a_width_multiplier_truncates_and_leaves_one():
-    assert [len(kept) for kept in keep_width(scored(a=[1.0] * 10, b=[1.0] * 3), 0.29).values()] == [2, 1]
+    scores = scored(a=[1.0] * 10, b=[1.0] * 3, c=[1.0] * 100)
+    assert [len(kept) for kept in keep_width(groups_of(a=10, b=3, c=100), scores, 0.29).values()] == [2, 1, 29]
 
 
 @pytest.mark.parametrize("multiplier", [0.0, -1.0, 1.1, float("nan"), float("inf")])
 def test_a_multiplier_out_of_bounds_is_an_error(multiplier):
     with pytest.raises(ValueError, match=f"multiplier is {multiplier}; above 0 and at most 1"):
-        keep_width(scored(a=[1.0]), multiplier)
+        keep_width(groups_of(a=1), scored(a=[1.0]), multiplier)
+
+
+def test_each_concatenated_layer_keeps_its_best_unit_and_the_count_stays():
+    model = randomized(Sum())
+    graph = channel_graph(model, SMALL)
+    scores = scored(left=[8.0, 7.0, 6.0, 5.0, 2.0, 3.0, 1.0, 0.0])
+    kept = {count: keep_counts(graph, scores, {"left": count})["left"].tolist() for count in (2, 4, 5, 6)}
+    assert kept == {2: [0, 5], 4: [0, 1, 2, 5], 5: [0, 1, 2, 3, 5], 6: [0, 1, 2, 3, 4, 5]}
+    assert keep_width(graph, scores, 0.5)["left"].tolist() == kept[4]
+    assert keep_width(graph, scores, 0.01)["left"].tolist() == kept[2]
+    with pytest.raises(ValueError, match="group 'left': 1 units to keep of 8; 2 must stay, or a layer"):
+        keep_counts(graph, scores, {"left": 1})
+
+
+@given(random_networks(), st.integers(0, 2**31), st.floats(0.01, 1))
+@properties
+def test_a_width_empties_no_layer_and_is_the_best_of_each_group_where_that_does_not(drawn, seed, multiplier):
+    model, shape = drawn
+    graph = channel_graph(model, shape)
+    scores = random_scores(graph, seed)
+    plain = {}
+    for name, values in scores.values.items():
+        ranked = sorted(range(len(values)), key=lambda unit: -float(values[unit]))
+        plain[name] = sorted(ranked[: max(1, int(len(values) * multiplier + 1e-9))])
+    kept = keep_width(graph, scores, multiplier)
+    units_to_keep(graph, kept)
+    try:
+        units_to_keep(graph, {name: torch.tensor(units) for name, units in plain.items()})
+    except ValueError:
+        return
+    assert {name: units.tolist() for name, units in kept.items()} == plain
 
 
 def test_the_global_order_is_by_score_whatever_the_group():
@@ -143,6 +194,11 @@ def test_a_rate_removes_its_share_of_all_units(rate):
     selection = remove_rate(graph, order, rate)
     left = {group.units[unit] for group in graph.groups for unit in selection.get(group.name, range(len(group.units)))}
     assert left == set(range(14)) - set(order[: int(rate * 14)])
+
+
+def test_a_rate_is_not_rounded_off_by_binary_floats():
+    graph = groups_of(a=100)
+    assert len(remove_rate(graph, range(100), 0.29)["a"]) == 71
 
 
 def test_a_rate_that_cannot_be_is_an_error():

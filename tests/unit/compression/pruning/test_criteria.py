@@ -128,6 +128,13 @@ def test_taylor_leaves_the_model_as_it_is(model, graph):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_taylor_computes_its_gradients_also_where_none_are_recorded(model, graph):
+    expected = taylor(model, graph, batches(), F.cross_entropy).values
+    with torch.no_grad():
+        scores = taylor(model, graph, batches(), F.cross_entropy).values
+    assert all(torch.equal(scores[name], values) for name, values in expected.items())
+
+
 def test_taylor_needs_a_batch(model, graph):
     with pytest.raises(ValueError, match="no batch to compute gradients on"):
         taylor(model, graph, [], F.cross_entropy)

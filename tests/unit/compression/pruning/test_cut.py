@@ -9,6 +9,7 @@ from networks import (
     Concatenated,
     HalfProcessed,
     Residual,
+    Sum,
     every_other,
     images,
     outputs,
@@ -260,16 +261,6 @@ def test_a_group_that_is_none_is_an_error():
 
 
 def test_a_layer_left_without_channels_is_an_error():
-    # The sum's group has eight units, of which the concatenated layers make four each.
-    class Sum(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.left, self.right, self.both = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.Conv2d(3, 8, 1)
-            self.last = nn.Conv2d(8, 2, 1)
-
-        def forward(self, inputs):
-            return self.last(torch.cat([self.left(inputs), self.right(inputs)], 1) + self.both(inputs))
-
     model = randomized(Sum())
     graph = channel_graph(model, SMALL)
     assert [len(group.units) for group in graph.groups] == [8]

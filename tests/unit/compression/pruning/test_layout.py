@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import Shuffled, every_other, images, outputs, randomized
 from torch import nn
 
@@ -49,6 +50,13 @@ def units(function, last):
         (lambda x: x.chunk(4, dim=1)[1] + x.chunk(4, dim=1)[3], nn.Conv2d(2, 2, 1), 2),
         (lambda x: torch.cat(torch.split(x, x.shape[1] // 2, 1), 1), nn.Conv2d(8, 2, 1), 4),
         (lambda x: torch.cat(torch.tensor_split(x, 4, 1), 1), nn.Conv2d(8, 2, 1), 2),
+        (lambda x: torch.cat(x.tensor_split(sections=4, dim=1), 1), nn.Conv2d(8, 2, 1), 2),
+        (lambda x: x.tensor_split([3], 2)[0], nn.Conv2d(8, 2, 1), 8),
+        (lambda x: F.channel_shuffle(x, 2), nn.Conv2d(8, 2, 1), 4),
+        (lambda x: F.channel_shuffle(x, groups=4), nn.Conv2d(8, 2, 1), 2),
+        (lambda x: x.unflatten(1, (2, -1)).flatten(1, 2), nn.Conv2d(8, 2, 1), 4),
+        (lambda x: x.unflatten(3, (x.relu().unflatten(3, (2, 2)).shape[3:])).flatten(3), nn.Conv2d(8, 2, 1), 8),
+        (lambda x: torch.unflatten(x, dim=-3, sizes=(-1, 2)).flatten(1, 2), nn.Conv2d(8, 2, 1), 4),
         (lambda x: x.chunk(2, 3)[0], nn.Conv2d(8, 2, 1), 8),
         (lambda x: x.split([1, 3], dim=2)[1], nn.Conv2d(8, 2, 1), 8),
         (lambda x: x[:, :, 1:, ::2], nn.Conv2d(8, 2, 1), 8),
@@ -85,6 +93,9 @@ def test_channels_are_followed_through_layers(layer, last, expected):
         (lambda x: x.reshape((2, 8, 16)), nn.Conv1d(8, 2, 1), "'reshape' has their number written in the code"),
         (lambda x: torch.cat(x.split(4, dim=1), 1), nn.Conv2d(8, 2, 1), "'split' has sizes that don't follow their"),
         (lambda x: torch.cat(x.split([2, 6], 1), 1), nn.Conv2d(8, 2, 1), "'split' has sizes that don't follow their"),
+        (lambda x: torch.cat(x.tensor_split([4], 1), 1), nn.Conv2d(8, 2, 1), "'tensor_split' has sizes that don't"),
+        (lambda x: torch.cat(x.tensor_split(indices=(4,), dim=1), 1), nn.Conv2d(8, 2, 1), "'tensor_split' has sizes"),
+        (lambda x: x.unflatten(1, (2, 4)).flatten(1, 2), nn.Conv2d(8, 2, 1), "'unflatten' has their number written"),
         (lambda x: torch.cat(x.chunk(3, 1), 1), nn.Conv2d(8, 2, 1), "'chunk' has sizes that don't follow their"),
         (lambda x: x[:, :4], nn.Conv2d(4, 2, 1), "they are indexed by their number"),
         (lambda x: x[:, [0, 3]], nn.Conv2d(2, 2, 1), "they are indexed by a tensor"),

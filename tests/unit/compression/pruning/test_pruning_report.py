@@ -13,7 +13,7 @@ def test_every_layer_is_told_with_what_happens_to_it_or_why_nothing_does():
     model = randomized(nn.Sequential(*layers, nn.Conv2d(4, 2, 1)))
     graph = channel_graph(model, (3, 4, 4))
     scores = absolute_gamma(model, graph)
-    selection = {**keep_width(scores, 0.5), "3": torch.arange(4)}
+    selection = {**keep_width(graph, scores, 0.5), "3": torch.arange(4)}
     told = report(graph, scores, selection)
     assert told.pruned == (PrunedGroup("0", ("0",), 8, 4),)
     assert told.whole == {"2": "no BatchNorm with a gamma for 6 of its 6 units", "3": "all its units are selected"}

@@ -67,6 +67,8 @@ def test_what_meets_entry_by_entry_hangs_together(function):
         (lambda a, b: F.pad(a, (0, 0, 0, 0, 1, 0))[:, 1:] + b, []),
         (lambda a, b: F.pad(a, (1, 1, 0, 2)) + F.pad(b, (1, 1, 0, 2)), [("first", "second")]),
         (lambda a, b: F.interpolate(a, scale_factor=2) * b.sum(dim=(2, 3), keepdim=True), [("first", "second")]),
+        (lambda a, b: a * b.var(False), [("first",)]),
+        (lambda a, b: a * b.std(unbiased=False), [("first",)]),
         (lambda a, b: a.std((2, 3), keepdim=True) + b.var(dim=[2, 3], keepdim=True), [("first", "second")]),
     ],
 )

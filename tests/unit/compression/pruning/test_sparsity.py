@@ -29,7 +29,7 @@ numbers = st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.5, 1.5]) | st.floats(-1, 
 def test_the_smallest_magnitudes_of_each_tensor_go(values, share):
     weight = torch.tensor(values, dtype=torch.float64)
     masks = magnitude_masks({"a": weight, "b": weight * 100}, share)
-    count = int(share * len(values))
+    count = int(share * len(values) + 1e-9)
     expected = sorted(sorted(range(len(values)), key=lambda i: (abs(values[i]), i))[:count])
     for name in ("a", "b"):
         assert (~masks[name]).nonzero().flatten().tolist() == expected
@@ -41,7 +41,7 @@ def test_globally_the_smallest_of_all_tensors_go(first, second, share):
     weights = {"a": torch.tensor(first, dtype=torch.float64), "b": torch.tensor([second], dtype=torch.float64)}
     masks = global_magnitude_masks(weights, share)
     both = first + second
-    count = int(share * len(both))
+    count = int(share * len(both) + 1e-9)
     expected = sorted(sorted(range(len(both)), key=lambda i: (abs(both[i]), i))[:count])
     assert masks["b"].shape == (1, len(second))
     assert (~torch.cat([masks["a"], masks["b"][0]])).nonzero().flatten().tolist() == expected
@@ -78,6 +78,11 @@ def test_of_every_m_inputs_the_n_largest_reach_an_output(seed, pattern, kind):
     largest = dense.sort(dim=1, descending=True).values[:, :n]
     torch.testing.assert_close(sparse.sort(dim=1, descending=True).values[:, :n], largest)
     assert not sparse.sort(dim=1, descending=True).values[:, n:].any()
+
+
+def test_no_weight_is_lost_to_binary_floats():
+    for choose in (magnitude_masks, global_magnitude_masks):
+        assert int((~choose({"a": torch.ones(100)}, 0.29)["a"]).sum()) == 29
 
 
 def test_torch_drops_the_same_weights():
