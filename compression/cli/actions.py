@@ -101,7 +101,7 @@ def _report(source: Path, target: Path, size: int) -> None:
 
 def _inspect(options: argparse.Namespace) -> None:
     packed: Mapping[str, Packable]
-    packed = read_packed(options.file, options.limit) if is_packed(options.file) else read_state(options.file)
+    packed = (read_packed if is_packed(options.file) else read_state)(options.file, options.limit)
     original = read_state(options.original, options.limit) if options.original else None
     _console().print(inspection_table(packed, _stored_bytes(packed), original))
 

@@ -101,7 +101,7 @@ def _add_file(command: argparse.ArgumentParser) -> None:
         type=_gibibytes,
         default=4 << 30,
         metavar="GIB",
-        help="refuse packed files that unpack to more (default: 4)",
+        help="refuse files whose tensors take more (default: 4)",
     )
 
 

@@ -4,22 +4,24 @@ state = read_state(Path("model.pth"))       # or .bin, .safetensors, or a packed
 """
 
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from compression.packing.container import ENTRY
+from compression.packing.container import ENTRY, has_frame
 from compression.packing.state_file import unpack_state_dict
 from compression.packing.tensors import DEFAULT_LIMIT
 
 _WRAPPERS: Final = ("state_dict", "model", "model_state_dict")
+_PICKLES: Final = tuple(b"\x80" + bytes([protocol]) for protocol in (2, 3, 4, 5))
 
 
 def read_state(path: Path, limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
@@ -28,26 +30,30 @@ def read_state(path: Path, limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
     Args:
         path: A packed file, safetensors, or what `torch.save` wrote: a state dict, or one under `state_dict`, `model`
             or `model_state_dict`.
-        limit: Most bytes that a packed file may unpack to.
+        limit: Most bytes that its tensors may take; those of a packed file count as float32.
+
+    Returns:
+        Dense tensors by name on the CPU.
 
     Raises:
-        ValueError: If the file is neither, is damaged, or holds no tensors by name.
+        ValueError: If the file is neither, is damaged, holds no tensors by name, or more than the limit.
         OSError: If there is no such file, or it can't be read.
     """
-    if _is_torch_file(path):
-        return _read_torch(path)
     if is_packed(path):
         return unpack_state_dict(path, limit)
-    try:
-        return dict(safetensors.torch.load_file(path))
-    except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path}: neither safetensors nor a file of torch.save ({error})") from error
+    if has_frame(path):
+        return _read_safetensors(path, limit)
+    if not _is_torch_file(path):
+        raise ValueError(f"{path}: neither safetensors nor a file of torch.save")
+    state = _state_of(path, _read_torch(path, limit))
+    _check_limit(path, sum(tensor.numel() * tensor.element_size() for tensor in state.values()), limit)
+    return {name: tensor.resolve_conj().resolve_neg() for name, tensor in state.items()}
 
 
 def is_packed(path: Path) -> bool:
     """Whether a file says that it is a packed one; it may yet be damaged."""
-    with path.open("rb") as file:
-        file.read(1)
+    if not has_frame(path):
+        return False
     try:
         with safetensors.safe_open(path, framework="pt") as opened:
             return ENTRY in (opened.metadata() or {})
@@ -55,22 +61,64 @@ def is_packed(path: Path) -> bool:
         return False
 
 
+def _read_safetensors(path: Path, limit: int) -> dict[str, Tensor]:
+    # Its tensors lie one after another without gaps, and so take no more than the file does.
+    _check_limit(path, path.stat().st_size, limit)
+    try:
+        return dict(safetensors.torch.load_file(path))
+    except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: no readable safetensors file ({error})") from error
+
+
 def _is_torch_file(path: Path) -> bool:
     with path.open("rb") as file:
-        start = file.read(2)
-    return zipfile.is_zipfile(path) or (start[:1] == b"\x80" and start[1:] in (b"\x02", b"\x03", b"\x04", b"\x05"))
+        return file.read(2) in _PICKLES or _is_zip(path)
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
+def _is_zip(path: Path) -> bool:
     try:
-        with warnings.catch_warnings():
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        # It has the end of one, which says what no zip file can.
+        return True
+
+
+def _read_torch(path: Path, limit: int) -> Any:
+    """What the file holds, whatever it is. Opened here: of a path, torch would take the suffix for the format."""
+    try:
+        if _is_zip(path):
+            with zipfile.ZipFile(path) as archive:
+                inflated = sum(member.file_size for member in archive.infolist())
+            _check_limit(path, inflated, limit)
+        with warnings.catch_warnings(), path.open("rb") as file:
             # torch warns of pickles that it might refuse; if it does, that is the error.
             warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{path}: holds more than tensors, and is not read ({str(error).splitlines()[0]})") from error
-    except (RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: no readable file of torch.save ({error})") from error
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except (_LimitError, OSError):
+        raise
+    except Exception as error:
+        # A damaged pickle may raise anything.
+        raise ValueError(f"{path}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file that torch does not read; its own text recommends to run the code in the file."""
+    found = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    if found:
+        return f"holds more than tensors ({found[1]}), and is not read; a state dict alone is"
+    return f"no readable file of torch.save ({type(error).__name__}): it is damaged, or holds more than tensors"
+
+
+class _LimitError(ValueError):
+    """The file's tensors take more than the reader allows."""
+
+
+def _check_limit(path: Path, size: int, limit: int) -> None:
+    if size > limit:
+        raise _LimitError(f"{path}: its tensors take {size} bytes; the limit is {limit}")
+
+
+def _state_of(path: Path, content: Any) -> dict[str, Tensor]:
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -79,4 +127,12 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise ValueError(f"{path}: entry {name!r} is a {type(tensor).__name__}; tensors by name are needed")
+        if tensor.is_nested or tensor.is_meta or tensor.layout != torch.strided:
+            raise ValueError(f"{path}: tensor {name!r} is {_storage_kind(tensor)}; a dense one with values is needed")
     return dict(content)
+
+
+def _storage_kind(tensor: Tensor) -> str:
+    if tensor.is_nested:
+        return "nested"
+    return "on the meta device" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")

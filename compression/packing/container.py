@@ -98,10 +98,26 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return _parsed(text), tensors
 
 
-def _check_frame(path: Path) -> None:
+def has_frame(path: Path) -> bool:
+    """Whether a file begins as safetensors do: the length of a header that fits in the file, and the header's brace.
+
+    Two bytes would not tell: a header of 640 bytes has a pickle's first two.
+
+    Raises:
+        OSError: If there is no such file, or it can't be read.
+    """
+    size, length, brace = _frame(path)
+    return length <= size - 8 and brace == b"{"
+
+
+def _frame(path: Path) -> tuple[int, int, bytes]:
+    """Size of the file, length of its header, and the header's first byte."""
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(8), "little")
+        return os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little"), file.read(1)
+
+
+def _check_frame(path: Path) -> None:
+    size, length, _ = _frame(path)
     if size < 8 or length > size - 8:
         raise PackedFileError(f"no readable safetensors file: {size} bytes, of which a header takes {length}")
     if length > LARGEST_HEADER:
