@@ -137,7 +137,14 @@ def test_an_original_that_does_not_fit_is_an_error(source, capsys):
 
 @pytest.mark.parametrize(
     "options",
-    [[], ["--no-entropy"], ["--asymmetric", "--bits", "3"], ["--per-tensor"], ["--method", "codebook", "--bits", "2"]],
+    [
+        [],
+        ["--no-entropy", "--bits", "3"],
+        ["--no-entropy", "--method", "codebook", "--bits", "2"],
+        ["--asymmetric", "--bits", "3"],
+        ["--per-tensor"],
+        ["--method", "codebook", "--bits", "2"],
+    ],
 )
 def test_the_bytes_that_inspect_shows_are_those_of_the_file(source, capsys, options):
     packed = source.with_name("packed")
