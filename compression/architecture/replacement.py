@@ -161,7 +161,9 @@ def filled(
         weight: Of the layer's shape, on the device where it shall lie.
         bias: Of the layer's shape, or None to leave it.
     """
-    layer.weight = nn.Parameter(weight.to(dense.weight.dtype).contiguous(), dense.weight.requires_grad)
+    # Cloned: where a size is 1, `contiguous` keeps strides as they are, and torch chooses another kernel by them.
+    settled = weight.to(dense.weight.dtype).clone(memory_format=torch.contiguous_format)
+    layer.weight = nn.Parameter(settled, dense.weight.requires_grad)
     if bias is not None:
         trained = dense.bias is None or dense.bias.requires_grad
         layer.bias = nn.Parameter(bias.detach().to(dense.weight.dtype, copy=True), trained)

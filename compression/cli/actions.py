@@ -4,6 +4,7 @@ import argparse
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -13,19 +14,22 @@ from rich.console import Console
 from torch import Tensor
 
 from compression.atomic_file import replacing
+from compression.cli.options import BITS, SHARE
+from compression.cli.printable import printable
 from compression.cli.source_file import is_packed, read_state
-from compression.cli.state_tables import bench_table, inspection_table, relative_error
+from compression.cli.state_tables import BenchRow, bench_table, inspection_table, relative_error
 from compression.packing.state_file import (
     Method,
     affine,
     cast,
     codebook,
     min_max_bytes,
-    pack_state_dict,
     pack_tensors,
     read_packed,
+    read_with_sizes,
+    write_packed,
 )
-from compression.packing.tensors import Packable, encode_tensors, restore
+from compression.packing.tensors import Packable, check_names, encode_tensors, restore, stored_size
 from compression.quantization.affine import AffineSpec
 from compression.quantization.ranges import RangeRule, least_squares, min_max, percentile
 
@@ -45,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:
-        print(f"compression {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"compression {options.command}: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
     return 0
 
@@ -59,14 +63,14 @@ def method(options: argparse.Namespace) -> Method:
     if options.method == "affine":
         return affine(
             AffineSpec(
-                bits=options.bits,
+                bits=options.bits or BITS,
                 symmetric=not options.asymmetric,
                 axis=None if options.per_tensor else 0,
                 ranges=_range_rule(options),
             )
         )
     if options.method == "codebook":
-        return codebook(options.bits)
+        return codebook(options.bits or BITS)
     if options.method == "min-max-8":
         return min_max_bytes()
     return cast(_CASTS[options.method]) if options.method in _CASTS else (lambda tensor, _: tensor)
@@ -74,19 +78,25 @@ def method(options: argparse.Namespace) -> Method:
 
 def _range_rule(options: argparse.Namespace) -> RangeRule:
     if options.ranges == "percentile":
-        return functools.partial(percentile, share=options.share)
+        return functools.partial(percentile, share=options.share or SHARE)
     return least_squares if options.ranges == "least-squares" else min_max
 
 
 def _pack(options: argparse.Namespace) -> None:
     state = read_state(options.file, options.limit)
-    coded = not options.no_entropy
-    size = pack_state_dict(state, options.output, method(options), coded)
+    try:
+        packed = pack_tensors(state, method(options))
+    except ValueError as error:
+        raise ValueError(f"{options.file}: {error}; --method none keeps all tensors as they are") from error
+    with _naming(options.file):
+        size = write_packed(packed, options.output, not options.no_entropy)
     _report(options.file, options.output, size)
 
 
 def _unpack(options: argparse.Namespace) -> None:
     packed = read_packed(options.file, options.limit)
+    with _naming(options.file):
+        check_names(packed)
     state = {name: restore(tensor).contiguous() for name, tensor in packed.items()}
     payload = safetensors.torch.save(state)
     with replacing(options.output) as temporary:
@@ -94,27 +104,46 @@ def _unpack(options: argparse.Namespace) -> None:
     _report(options.file, options.output, len(payload))
 
 
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of tensors name the file that they are of, too."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def _report(source: Path, target: Path, size: int) -> None:
     before = source.stat().st_size
-    print(f"{target}: {size:,} bytes, {size / before:.3f} of {source}'s {before:,}")
+    print(printable(f"{target}: {size:,} bytes, {size / before:.3f} of {source}'s {before:,}"))
 
 
 def _inspect(options: argparse.Namespace) -> None:
     packed: Mapping[str, Packable]
-    packed = (read_packed if is_packed(options.file) else read_state)(options.file, options.limit)
+    if is_packed(options.file):
+        packed, sizes = read_with_sizes(options.file, options.limit)
+    else:
+        state = read_state(options.file, options.limit)
+        packed, sizes = state, {name: tensor.nbytes for name, tensor in state.items()}
     original = read_state(options.original, options.limit) if options.original else None
-    _console().print(inspection_table(packed, _stored_bytes(packed), original))
+    _console().print(inspection_table(packed, sizes, original))
 
 
 def _bench(options: argparse.Namespace) -> None:
     state = read_state(options.file, options.limit)
-    rows: list[tuple[str, int, int, float]] = []
-    for name, count, each in _compared(options.bits):
+    rows = [_benched(state, *compared) for compared in _compared(options.bits)]
+    if all(row.reason for row in rows):
+        raise ValueError(f"{options.file}: {rows[0].reason}")
+    _console().print(bench_table(rows, sum(tensor.nbytes for tensor in state.values())))
+
+
+def _benched(state: Mapping[str, Tensor], name: str, bits: int, each: Method) -> BenchRow:
+    try:
         packed = pack_tensors(state, each)
-        size = sum(_stored_bytes(packed).values())
-        rows.append((name, count, size, relative_error(state, {key: restore(entry) for key, entry in packed.items()})))
-    plain = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    _console().print(bench_table(rows, plain))
+        size = sum(map(stored_size, encode_tensors(packed)[0]))
+    except ValueError as error:
+        return BenchRow(name, bits, reason=str(error))
+    return BenchRow(name, bits, size, relative_error(state, {key: restore(entry) for key, entry in packed.items()}))
 
 
 def _compared(bits: Sequence[int]) -> Iterator[tuple[str, int, Method]]:
@@ -128,14 +157,6 @@ def _compared(bits: Sequence[int]) -> Iterator[tuple[str, int, Method]]:
             yield "affine, least-squares", count, affine(AffineSpec(count, ranges=least_squares))
             yield "affine, per tensor", count, affine(AffineSpec(count, axis=None))
         yield "codebook", count, codebook(count)
-
-
-def _stored_bytes(packed: Mapping[str, Packable]) -> dict[str, int]:
-    return {name: _bytes(encode_tensors({name: tensor})[1]) for name, tensor in packed.items()}
-
-
-def _bytes(stored: Mapping[str, Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in stored.values())
 
 
 def _console() -> Console:

@@ -9,12 +9,25 @@ Only the options are here; torch is imported after they are read, so that `--hel
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
 
+from compression.cli.printable import printable
+
 METHODS: Final = ("affine", "codebook", "min-max-8", "float16", "bfloat16", "none")
 RANGES: Final = ("min-max", "percentile", "least-squares")
+
+BITS: Final = 8
+SHARE: Final = 99.9
+
+_METHODS_WITH: Final[Mapping[str, tuple[str, ...]]] = {
+    "bits": ("affine", "codebook"),
+    "ranges": ("affine",),
+    "asymmetric": ("affine",),
+    "per_tensor": ("affine",),
+    "no_entropy": ("affine", "codebook", "min-max-8"),
+}
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -23,12 +36,15 @@ class _Parser(argparse.ArgumentParser):
     """Says in one line what is wrong."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (--help tells more)\n")
+        self.exit(2, f"{self.prog}: error: {printable(message)} (--help tells more)\n")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs a command; returns its exit status: 0 fine, 1 a file is wrong or can't be read, 2 wrong usage."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if conflict := _conflict(options):
+        parser.error(conflict)
     from compression.cli import actions
 
     try:
@@ -41,6 +57,30 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     return status
+
+
+def _conflict(options: argparse.Namespace) -> str | None:
+    """What is wrong with options of which each is right."""
+    if options.command in ("pack", "unpack") and _is_same_file(options.file, options.output):
+        return f"argument -o/--output: {options.output} is FILE itself, which would be lost"
+    if options.command != "pack":
+        return None
+    for name, methods in _METHODS_WITH.items():
+        if getattr(options, name) and options.method not in methods:
+            return f"argument --{name.replace('_', '-')}: is for --method {' or '.join(methods)}, not {options.method}"
+    if options.share and options.ranges != "percentile":
+        return "argument --share: is for --ranges percentile"
+    if options.method == "affine" and options.bits == 1:
+        return "argument --bits: --method affine takes 2 to 8; codebook takes 1, too"
+    return None
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        # One of them is not there.
+        return False
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,11 +106,9 @@ def _add_pack(commands: _Commands) -> None:
         help="affine: a scale for evenly spaced codes; codebook: k-means; min-max-8: 8 bits between minimum and "
         "maximum, biases and norms, too; none: as they are (default: affine)",
     )
-    command.add_argument("--bits", type=_bits, default=8, help="2 to 8 for affine, 1 to 8 for codebook (default: 8)")
-    command.add_argument("--ranges", choices=RANGES, default="min-max", help="affine: how ranges are chosen")
-    command.add_argument(
-        "--share", type=_share, default=99.9, help="percentile: percent of values inside (default: 99.9)"
-    )
+    command.add_argument("--bits", type=_bits, help=f"2 to 8 for affine, 1 to 8 for codebook (default: {BITS})")
+    command.add_argument("--ranges", choices=RANGES, help="affine: how ranges are chosen (default: min-max)")
+    command.add_argument("--share", type=_share, help=f"percentile: percent of values inside (default: {SHARE})")
     command.add_argument("--asymmetric", action="store_true", help="affine: with a zero point")
     command.add_argument("--per-tensor", action="store_true", help="affine: one scale a tensor, not one a channel")
     command.add_argument("--no-entropy", action="store_true", help="packed bits alone")

@@ -2,16 +2,37 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from compression.cli.printable import printable
 from compression.packing.tensors import CastTensor, Packable, restore
 from compression.quantization import QuantizedTensor
 from compression.quantization.affine import AffineTensor
 from compression.quantization.codebook import CodebookTensor
+
+
+@dataclass(frozen=True)
+class BenchRow:
+    """A method, compared.
+
+    Attributes:
+        method: Its name.
+        bits: Of a code or number.
+        size: Bytes of all tensors; None if the method can't have them.
+        error: `relative_error`; None as `size`.
+        reason: Why it can't, or empty.
+    """
+
+    method: str
+    bits: int
+    size: int | None = None
+    error: float | None = None
+    reason: str = ""
 
 
 def relative_error(state: Mapping[str, Tensor], restored: Mapping[str, Tensor]) -> float:
@@ -45,20 +66,38 @@ def inspection_table(
     for name, entry in packed.items():
         kind, bits, shape = _describe(entry)
         share = f"{100 * sizes[name] / total:.1f} %" if total else ""
-        row = [escape(name), kind, "x".join(map(str, shape)) or "scalar", str(bits), f"{sizes[name]:,}", share]
+        row = [
+            escape(printable(name)),
+            kind,
+            "x".join(map(str, shape)) or "scalar",
+            str(bits),
+            f"{sizes[name]:,}",
+            share,
+        ]
         table.add_row(*row, *([] if original is None else [_error(name, entry, original)]))
     return table
 
 
-def bench_table(rows: Sequence[tuple[str, int, int, float]], plain: int) -> Table:
-    """A row for each method: its name, bits, bytes and relative error; `plain` is the bytes of what was packed."""
+def bench_table(rows: Sequence[BenchRow], plain: int) -> Table:
+    """A row for each method: name, bits, bytes and relative error, or a dash and the reason why it has none.
+
+    Args:
+        rows: The methods.
+        plain: Bytes of what was packed.
+    """
     table = Table(box=box.SIMPLE)
     table.add_column("method")
     for header in ("bits", "bytes", "of plain", "relative error"):
         table.add_column(header, justify="right")
+    if any(row.reason for row in rows):
+        table.add_column("reason")
     table.add_row("plain", "", f"{plain:,}", "1.000", "0")
-    for name, bits, size, error in rows:
-        table.add_row(name, str(bits), f"{size:,}", f"{size / plain:.3f}" if plain else "", f"{error:.2e}")
+    for row in rows:
+        size = "-" if row.size is None else f"{row.size:,}"
+        share = "-" if row.size is None else f"{row.size / plain:.3f}" if plain else ""
+        error = "-" if row.error is None else f"{row.error:.2e}"
+        reason = [escape(printable(row.reason))] if row.reason else []
+        table.add_row(row.method, str(row.bits), size, share, error, *reason)
     return table
 
 

@@ -49,11 +49,14 @@ def save_model(model: nn.Module, path: str | os.PathLike[str], entropy_coded: bo
         Size of the file in bytes.
 
     Raises:
-        ValueError: If something in the model's state is no tensor, or a weight has a parametrization of another kind.
+        ValueError: If something in the model's state is no tensor, a weight has a parametrization of another kind, or
+            layers that share a parameter hold it in different ways, such as one of them in codes.
         OSError: If the file can't be written.
     """
     frozen = freeze(model)
-    entries, stored = encode_tensors(model_tensors(frozen), entropy_coded)
+    tensors = model_tensors(frozen)
+    _check_ties(frozen, tensors)
+    entries, stored = encode_tensors(tensors, entropy_coded)
     header = {
         "version": VERSION,
         "tensors": entries,
@@ -113,9 +116,27 @@ def model_tensors(model: nn.Module) -> dict[str, Packable]:
         else:
             # Comes once for the float weight, or centroids, and once for each buffer of the quantizer.
             name = owner.removeprefix(".")
-            tensors[f"{name}.weight".removeprefix(".")] = _quantized_weight(name, model.get_submodule(name))
+            tensors[_stored_name(key)] = _quantized_weight(name, model.get_submodule(name))
     # A state dict's order tells in which order quantizers were attached, which a loaded model need not share.
     return dict(sorted(tensors.items()))
+
+
+def _stored_name(key: str) -> str:
+    """What the file calls an entry of a state dict: a quantizer's parts are one weight."""
+    owner, inside, _ = f".{key}".rpartition(_PARAMETRIZATIONS)
+    return f"{owner}.weight".removeprefix(".") if inside else key
+
+
+def _check_ties(model: nn.Module, tensors: Mapping[str, Packable]) -> None:
+    """Checks that layers which share a parameter store the same, since they will share it in the loaded model."""
+    owners: dict[nn.Parameter, str] = {}
+    for key, parameter in model.named_parameters(remove_duplicate=False):
+        name = _stored_name(key)
+        first = owners.setdefault(parameter, name)
+        if first != name and not _same(tensors[first], tensors[name]):
+            raise ValueError(
+                f"{first!r} and {name!r} are one parameter, but not quantized alike; skip both, or untie them before"
+            )
 
 
 def _quantized_weight(name: str, layer: nn.Module) -> Packable:

@@ -16,7 +16,15 @@ import torch
 from torch import Tensor
 
 from compression.packing.container import PackedFileError, read, write
-from compression.packing.tensors import DEFAULT_LIMIT, CastTensor, Packable, decode_tensors, encode_tensors, restore
+from compression.packing.tensors import (
+    DEFAULT_LIMIT,
+    CastTensor,
+    Packable,
+    decode_tensors,
+    encode_tensors,
+    restore,
+    stored_size,
+)
 from compression.quantization import quantize
 from compression.quantization.affine import AffineSpec, finite_float32, quantize_affine
 from compression.quantization.codebook import quantize_codebook
@@ -89,12 +97,29 @@ def pack_state_dict(
         ValueError: If a tensor can't be held so.
         OSError: If the file can't be written.
     """
-    entries, stored = encode_tensors(pack_tensors(state, method), entropy_coded)
+    return write_packed(pack_tensors(state, method), path, entropy_coded)
+
+
+def write_packed(packed: Mapping[str, Packable], path: str | os.PathLike[str], entropy_coded: bool = True) -> int:
+    """Writes tensors that a method has been applied to; see `pack_state_dict`, which does both.
+
+    Raises:
+        ValueError: If a file can't hold a tensor's type or name.
+        OSError: If the file can't be written.
+    """
+    entries, stored = encode_tensors(packed, entropy_coded)
     return write(Path(path), {"version": VERSION, "tensors": entries}, stored)
 
 
 def read_packed(path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> dict[str, Packable]:
-    """The tensors of a packed file, a state dict's or a model's, as they are packed.
+    """The tensors of a packed file, a state dict's or a model's, as they are packed; see `read_with_sizes`."""
+    return read_with_sizes(path, limit)[0]
+
+
+def read_with_sizes(
+    path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT
+) -> tuple[dict[str, Packable], dict[str, int]]:
+    """The tensors of a packed file, and the bytes that each takes in it.
 
     Raises:
         PackedFileError: If the file is damaged, foreign, inconsistent in itself, or unpacks to more than `limit` bytes.
@@ -103,7 +128,8 @@ def read_packed(path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> dic
     try:
         header, stored = read(Path(path))
         check_version(header.get("version"))
-        return decode_tensors(header.get("tensors"), stored, limit)
+        tensors = decode_tensors(header.get("tensors"), stored, limit)
+        return tensors, {entry["name"]: stored_size(entry) for entry in header["tensors"]}
     except PackedFileError as error:
         raise PackedFileError(f"{os.fspath(path)}: {error}") from error
 

@@ -28,6 +28,12 @@ CODES: Final = "codes"
 LARGEST_RATIO: Final = 1024
 """Codes that a byte of a file may stand for. Trained weights stay far below; a file made to exhaust memory does not."""
 
+LARGEST_PRODUCT: Final = 1 << 60
+"""What a shape's sizes may multiply to, zeros left out: torch multiplies them in 64 bits."""
+
+RESERVED: Final = "__metadata__"
+"""What safetensors call their metadata, and therefore no tensor."""
+
 DEFAULT_LIMIT: Final = 4 << 30
 """Bytes that the tensors of a file may take as float32, unless the reader allows more."""
 
@@ -76,14 +82,55 @@ def encode_tensors(
         Entries in the tensors' order, and tensors to store, by type.
 
     Raises:
-        ValueError: If a tensor's type is not one of `DTYPES`.
+        ValueError: If a tensor's type, or the one that it is to have again, is not one of `DTYPES`, or it is called
+            `RESERVED`.
     """
+    check_names(tensors)
     for name, tensor in tensors.items():
-        if isinstance(tensor, Tensor) and _name(tensor.dtype) not in DTYPES:
-            raise ValueError(f"tensor {name!r} is {_name(tensor.dtype)}; one of {', '.join(DTYPES)} is needed")
+        for dtype in _types(tensor):
+            if _name(dtype) not in DTYPES:
+                raise ValueError(f"tensor {name!r} is {_name(dtype)}; one of {', '.join(DTYPES)} is needed")
     writer = _Writer(entropy_coded)
     entries = [{"name": name, **writer.entry(tensor)} for name, tensor in tensors.items()]
     return entries, {name: torch.cat(parts) for name, parts in writer.parts.items()}
+
+
+def check_names(tensors: Mapping[str, Packable]) -> None:
+    """Checks that safetensors can hold tensors under their names.
+
+    Raises:
+        ValueError: If one is called `RESERVED`.
+    """
+    if RESERVED in tensors:
+        raise ValueError(
+            f"a tensor is called {RESERVED!r}, which safetensors keep for themselves; it needs another name"
+        )
+
+
+def stored_size(entry: Mapping[str, Any]) -> int:
+    """Bytes that a tensor takes in the file: its numbers, or its stream with scales, zero points or centroids.
+
+    Args:
+        entry: As `encode_tensors` gave it.
+    """
+    if entry["kind"] == "plain":
+        return int(math.prod(entry["shape"])) * _dtype(entry["type"]).itemsize
+    return int(entry["bytes"]) + _size_beside(entry)
+
+
+def _size_beside(entry: Mapping[str, Any]) -> int:
+    if entry["kind"] == "range":
+        return 2 * 4
+    if entry["kind"] == "codebook":
+        return 4 * int(entry["centroids"])
+    scales = 1 if entry["axis"] is None else int(entry["shape"][entry["axis"]])
+    return scales * (4 if entry["symmetric"] else 4 + 1)
+
+
+def _types(tensor: Packable) -> tuple[torch.dtype, ...]:
+    if isinstance(tensor, CastTensor):
+        return tensor.values.dtype, tensor.dtype
+    return (tensor.dtype,) if isinstance(tensor, Tensor) else ()
 
 
 @dataclass(frozen=True)
@@ -168,6 +215,8 @@ def _check_total(entries: list[dict[str, Any]], limit: int) -> None:
             raise PackedFileError(f"tensor {name!r}: shape {str(shape)[:80]} is no list of sizes")
         if len(shape) > 16:
             raise PackedFileError(f"tensor {name!r}: {len(shape)} dimensions; at most 16 are read")
+        if math.prod(size or 1 for size in shape) > LARGEST_PRODUCT:
+            raise PackedFileError(f"tensor {name!r}: sizes {shape} multiply to more than {LARGEST_PRODUCT}")
         total += 4 * math.prod(shape)
     if total > limit:
         raise PackedFileError(f"its tensors take {total} bytes unpacked; the limit is {limit}")

@@ -1,8 +1,13 @@
+import os
+
 import pytest
 import safetensors.torch
 import torch
 
 from compression.cli.options import main
+from compression.packing.container import write
+from compression.packing.state_file import VERSION
+from compression.packing.tensors import encode_tensors
 from compression.quantization import dequantize_state_dict, quantize_state_dict
 from compression.quantization.affine import AffineSpec, quantize_affine
 from compression.quantization.codebook import quantize_codebook
@@ -113,10 +118,8 @@ def test_a_damaged_file_is_one_line_and_status_1_and_writes_nothing(source, caps
     assert not out.exists()
 
 
-def test_options_that_do_not_go_together_and_small_limits_are_errors(source, capsys):
+def test_a_file_that_is_not_packed_and_small_limits_are_errors(source, capsys):
     out = source.with_name("out")
-    assert main(["pack", str(source), "-o", str(out), "--bits", "1"]) == 1
-    assert capsys.readouterr().err == "compression pack: bits are 1; 2 to 8 are possible\n"
     assert main(["unpack", str(source), "-o", str(out)]) == 1
     assert "no readable safetensors file" in capsys.readouterr().err
     main(["pack", str(source), "-o", str(out)])
@@ -130,3 +133,115 @@ def test_an_original_that_does_not_fit_is_an_error(source, capsys):
     safetensors.torch.save_file({"conv.weight": torch.ones(2)}, other)
     assert main(["inspect", str(source), "--original", str(other)]) == 1
     assert "tensor 'conv.weight' has shape (16, 8, 3, 3); the original has (2,)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--no-entropy", "--bits", "3"],
+        ["--no-entropy", "--method", "codebook", "--bits", "2"],
+        ["--asymmetric", "--bits", "3"],
+        ["--per-tensor"],
+        ["--method", "codebook", "--bits", "2"],
+    ],
+)
+def test_the_bytes_that_inspect_shows_are_those_of_the_file(source, capsys, options):
+    packed = source.with_name("packed")
+    main(["pack", str(source), "-o", str(packed), *options])
+    capsys.readouterr()
+    assert main(["inspect", str(packed)]) == 0
+    sizes = [line.split()[-3] for line in capsys.readouterr().out.splitlines() if line.rstrip().endswith("%")]
+    *rows, total = (int(size.replace(",", "")) for size in sizes)
+    content = packed.read_bytes()
+    assert sum(rows) == total == len(content) - 8 - int.from_bytes(content[:8], "little")
+
+
+def test_a_name_that_safetensors_keep_is_refused(tmp_path, capsys):
+    torch.save({"__metadata__": torch.ones(2)}, tmp_path / "model.pth")
+    assert main(["pack", str(tmp_path / "model.pth"), "-o", str(tmp_path / "packed")]) == 1
+    assert "model.pth: a tensor is called '__metadata__'" in capsys.readouterr().err
+    entries, stored = encode_tensors({"model": torch.ones(2)})
+    write(tmp_path / "foreign", {"version": VERSION, "tensors": [{**entries[0], "name": "__metadata__"}]}, stored)
+    assert main(["unpack", str(tmp_path / "foreign"), "-o", str(tmp_path / "plain")]) == 1
+    assert "foreign: a tensor is called '__metadata__'" in capsys.readouterr().err
+    assert not (tmp_path / "plain").exists()
+
+
+@pytest.mark.parametrize(
+    ("tensor", "options", "message"),
+    [
+        (torch.tensor([1.0, float("nan")]), ["--method", "float16"], "not finite"),
+        (torch.tensor([[1.0, float("inf")]]), [], "not finite"),
+        (torch.tensor([1e5]), ["--method", "float16"], "'a' holds a value beyond 65504"),
+    ],
+)
+def test_a_tensor_that_a_method_can_not_have_names_the_file_and_a_way_out(tmp_path, capsys, tensor, options, message):
+    source, out = tmp_path / "model.pth", tmp_path / "out"
+    torch.save({"a": tensor}, source)
+    assert main(["pack", str(source), "-o", str(out), *options]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"compression pack: {source}: 'a' holds")
+    assert message in error
+    assert error.endswith("; --method none keeps all tensors as they are\n")
+    assert main(["pack", str(source), "-o", str(out), "--method", "none"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "dtype"), [("pack", torch.complex64), ("bench", torch.complex64), ("pack", torch.float8_e4m3fn)]
+)
+def test_a_type_that_no_file_holds_names_the_file(tmp_path, capsys, command, dtype):
+    source = tmp_path / "model.pth"
+    torch.save({"a": torch.ones(1).to(dtype)}, source)
+    options = ["-o", str(tmp_path / "out"), "--method", "float16"] if command == "pack" else []
+    assert main([command, str(source), *options]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"compression {command}: {source}: tensor 'a' is ")
+    assert "one of bool, uint8" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_bench_shows_a_reason_where_a_method_has_no_result(tmp_path, capsys):
+    torch.save({"w": torch.randn(4, 4), "running_var": torch.tensor([1e5])}, tmp_path / "model.pth")
+    assert main(["bench", str(tmp_path / "model.pth"), "--bits", "4"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert rows["float16"].split()[2:5] == ["-", "-", "-"]
+    assert "'running_var' holds a value beyond 65504" in rows["float16"]
+    assert all("-" not in rows[name].split()[-3:] for name in ("bfloat16", "codebook", "affine,"))
+
+
+def test_an_error_does_not_command_the_terminal(tmp_path, capsys):
+    path = tmp_path / "a\x1b[2Jb"
+    assert main(["inspect", str(path)]) == 1
+    assert main(["pack", str(path), "-o", str(tmp_path / "out")]) == 1
+    path.write_bytes(b"text")
+    assert main(["inspect", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert "\x1b" not in error
+    assert error.count(r"a\x1b[2Jb") == 3
+
+
+@pytest.mark.parametrize("link", ["itself", "symlink", "hardlink"])
+def test_the_file_itself_is_no_output(source, capsys, link):
+    output = source if link == "itself" else source.with_name("link")
+    if link == "symlink":
+        output.symlink_to(source)
+    elif link == "hardlink":
+        output.hardlink_to(source)
+    before = source.read_bytes()
+    for command in ("pack", "unpack"):
+        with pytest.raises(SystemExit) as stopped:
+            main([command, str(source), "-o", str(output)])
+        assert stopped.value.code == 2
+        assert f"-o/--output: {output} is FILE itself" in capsys.readouterr().err
+    assert source.read_bytes() == before
+
+
+def test_an_output_that_is_no_file_names_what_was_typed(source, capsys, monkeypatch):
+    monkeypatch.chdir(source.parent)
+    os.mkfifo("pipe")
+    for output, message in ((".", "Is a directory: '.'"), ("pipe", "No regular file"), ("absent/out", "'absent/out'")):
+        assert main(["pack", str(source), "-o", output]) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert repr(output) in error

@@ -97,11 +97,14 @@ def test_safetensors_whose_header_begins_like_a_pickle_are_read(tmp_path, length
 
 
 def test_packed_files_with_the_suffix_of_safetensors_are_unpacked(tmp_path):
-    path = tmp_path / "model.safetensors"
-    for length in range(200, 1200, 50):
-        state = {"w" * length: torch.arange(6.0).reshape(2, 3), os.urandom(length).hex(): torch.ones(2)}
+    path, generator = tmp_path / "model.safetensors", random.Random(0)
+    like_pickles = 0
+    for length in range(1, 400):
+        state = {generator.randbytes(length).hex(): torch.ones(2)}
         pack_state_dict(state, path, lambda tensor, _: tensor)
         assert_is_state(read_state(path), state)
+        like_pickles += path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x03")
+    assert like_pickles
     path.write_bytes(path.read_bytes()[:-1] + b"\1")
     with pytest.raises(PackedFileError, match="the file is damaged"):
         read_state(path)
@@ -130,21 +133,27 @@ def mutated(content, generator):
     return bytes(damaged)
 
 
+def error_of(path):
+    try:
+        read_state(path)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_damaged_file_of_torch_save_is_read_or_an_error_that_names_it(tmp_path, zipped):
     path = tmp_path / "model.pth"
     torch.save({"a": torch.randn(3, 5), "n": torch.tensor(3)}, path, _use_new_zipfile_serialization=zipped)
     whole, generator = path.read_bytes(), random.Random(0)
-    messages = []
+    refused = 0
     for _ in range(400):
         path.write_bytes(mutated(whole, generator))
-        try:
-            read_state(path)
-        except ValueError as error:
-            messages.append(str(error))
-    assert len(messages) > 100
-    assert all(message.startswith(f"{path}: ") for message in messages)
-    assert not any("weights_only" in message for message in messages)
+        message = error_of(path)
+        assert not message or message.startswith(f"{path}: ")
+        assert "weights_only" not in message
+        refused += bool(message)
+    assert refused > 100
 
 
 def test_a_zip_file_whose_end_lies_is_an_error_that_names_it(tmp_path, monkeypatch):
@@ -158,16 +167,16 @@ def test_a_zip_file_whose_end_lies_is_an_error_that_names_it(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("make", "kind"),
+    ("made", "kind"),
     [
-        (lambda: torch.eye(3).to_sparse(), "sparse_coo"),
-        (lambda: torch.eye(3).to_sparse_csr(), "sparse_csr"),
-        (lambda: torch.empty(3, device="meta"), "on the meta device"),
+        (torch.Tensor.to_sparse, "sparse_coo"),
+        (torch.Tensor.to_sparse_csr, "sparse_csr"),
+        (lambda tensor: tensor.to("meta"), "on the meta device"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
-def test_a_tensor_that_is_not_dense_is_an_error(tmp_path, make, kind):
-    torch.save({"w": make()}, tmp_path / "model.pth")
+def test_a_tensor_that_is_not_dense_is_an_error(tmp_path, made, kind):
+    torch.save({"w": made(torch.eye(3))}, tmp_path / "model.pth")
     with pytest.raises(ValueError, match=rf"model\.pth: tensor 'w' is {kind}; a dense one with values is needed"):
         read_state(tmp_path / "model.pth")
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from compression.cli.state_tables import bench_table, inspection_table, relative_error
+from compression.cli.state_tables import BenchRow, bench_table, inspection_table, relative_error
 from compression.packing.tensors import CastTensor
 from compression.quantization import quantize
 
@@ -35,8 +35,26 @@ def test_shares_add_up_and_names_are_no_markup():
 
 def test_nothing_has_no_share():
     assert "total" in text(inspection_table({}, {}, None))
-    assert "plain" in text(bench_table([("method", 8, 0, 0.0)], 0))
+    assert "plain" in text(bench_table([BenchRow("method", 8, 0, 0.0)], 0))
 
 
 def test_a_method_is_shown_against_the_plain_bytes():
-    assert "0.250" in text(bench_table([("affine", 8, 1000, 1e-3)], 4000))
+    assert "0.250" in text(bench_table([BenchRow("affine", 8, 1000, 1e-3)], 4000))
+
+
+def test_a_method_that_can_not_have_the_tensors_has_dashes_and_a_reason():
+    rows = [
+        BenchRow("float16", 16, reason="'[red]a\x1b' holds a value beyond 65504"),
+        BenchRow("affine", 8, 1000, 1e-3),
+    ]
+    lines = [line.split() for line in text(bench_table(rows, 4000)).splitlines()]
+    assert ["float16", "16", "-", "-", "-", "'[red]a\\x1b'", "holds", "a", "value", "beyond", "65504"] in lines
+    assert ["affine", "8", "1,000", "0.250", "1.00e-03"] in lines
+
+
+def test_a_name_neither_commands_the_terminal_nor_makes_a_row():
+    names = ["a\x1b[2J\x1b]0;title.weight", "b\nforged", "c\u202e", "\ud800", "é"]
+    shown = text(inspection_table({name: torch.ones(1) for name in names}, dict.fromkeys(names, 4), None))
+    for escaped in (r"a\x1b[2J\x1b]0;title.weight", r"b\nforged", r"c\u202e", r"\ud800", "é"):
+        assert f"  {escaped} " in shown
+    assert "\x1b" not in shown

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compression.packing.container import PackedFileError
-from compression.packing.tensors import CastTensor, decode_tensors, encode_tensors, restore
+from compression.packing.tensors import CastTensor, decode_tensors, encode_tensors, restore, stored_size
 from compression.quantization import quantize
 from compression.quantization.affine import AffineSpec, quantize_affine
 from compression.quantization.codebook import quantize_codebook
@@ -85,7 +85,10 @@ def parts():
         ("affine", {"shape": [1 << 50]}, "is no list of sizes"),
         ("affine", {"shape": "ab"}, "is no list of sizes"),
         ("affine", {"shape": [1] * 17}, "17 dimensions; at most 16"),
-        ("affine", {"shape": [1 << 40, 1 << 40]}, "the limit is"),
+        ("affine", {"shape": [1 << 20, 1 << 40]}, "the limit is"),
+        ("affine", {"shape": [1 << 40, 1 << 40]}, "multiply to more than"),
+        ("affine", {"shape": [0, 1 << 47, 1 << 47]}, "multiply to more than"),
+        ("plain", {"shape": [1 << 47, 0, 1 << 47]}, "multiply to more than"),
         ("affine", {"shape": [True, 120]}, "is no list of sizes"),
         ("affine", {"bits": 9}, "bits"),
         ("affine", {"bits": "4"}, "bits '4'"),
@@ -160,3 +163,31 @@ def test_the_limit_is_the_readers(parts):
 def test_a_type_that_files_do_not_hold_is_an_error():
     with pytest.raises(ValueError, match="tensor 'w' is complex64; one of bool, uint8"):
         encode_tensors({"w": torch.ones(1, dtype=torch.complex64)})
+
+
+@pytest.mark.parametrize(
+    "cast",
+    [
+        CastTensor(torch.ones(1).half(), torch.float8_e4m3fn),
+        CastTensor(torch.ones(1).to(torch.float8_e4m3fn), torch.float32),
+    ],
+)
+def test_a_cast_from_or_to_a_type_that_files_do_not_hold_is_an_error(cast):
+    with pytest.raises(ValueError, match="tensor 'w' is float8_e4m3fn; one of bool, uint8"):
+        encode_tensors({"w": cast})
+
+
+def test_a_name_that_safetensors_keep_is_an_error():
+    with pytest.raises(ValueError, match="a tensor is called '__metadata__'"):
+        encode_tensors({"__metadata__": torch.ones(1)})
+
+
+@given(st.dictionaries(st.text("ab", min_size=1, max_size=3), packed_tensors, max_size=5), st.booleans())
+@settings(deadline=None, max_examples=50)
+def test_sizes_of_entries_sum_to_what_is_stored(tensors, entropy_coded):
+    entries, stored = encode_tensors(tensors, entropy_coded)
+    assert sum(map(stored_size, entries)) == sum(tensor.nbytes for tensor in stored.values())
+    alone = {name: encode_tensors({name: tensor}, entropy_coded)[1] for name, tensor in tensors.items()}
+    assert {entry["name"]: stored_size(entry) for entry in entries} == {
+        name: sum(tensor.nbytes for tensor in parts.values()) for name, parts in alone.items()
+    }
