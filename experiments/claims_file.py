@@ -126,6 +126,7 @@ def _explain(error: ValidationError, document: Any) -> str:
         case "json_invalid" | "value_error" if not field:
             reason = first["msg"].removeprefix("Value error, ")
         case _:
+            # Of an enumeration pydantic gives Python's spelling: <Verdict.REFUTED: 'refuted'>.
             problem = re.sub(r"<\w+\.\w+: ('[^']*')>", r"\1", first["msg"].removeprefix("Value error, "))
             reason = f"{field or 'the content'} is {reprlib.repr(first['input'])}: {problem}"
     return entry + reason
@@ -145,8 +146,9 @@ def check_names(
         named += [("it is recorded for the profile", profile, profiles) for profile in claim.recorded]
         for what, name, known in named:
             if name not in known:
-                hint = _suggestion(name, known) or f", must be one of {', '.join(known)}" * (known is not models)
-                raise ClaimsError(f"claims[{index}] ({claim.id}): {what} {name!r}{hint}")
+                # Of models there are too many to list.
+                rest = "" if known is models else f", must be one of {', '.join(known)}"
+                raise ClaimsError(f"claims[{index}] ({claim.id}): {what} {name!r}{_suggestion(name, known) or rest}")
 
 
 def _suggestion(name: str, known: Collection[str]) -> str:

@@ -144,14 +144,14 @@ def _make_if_free(suite: Suite, planned: PlannedRun, open_runs: OpenRuns, emit: 
     with _taken(suite.store, planned.key) as mine:
         if not mine or suite.store.load(planned.key) or suite.store.failure(planned.key):
             return False
-        parents = {role: suite.store.load(key) for role, key in planned.parents.items()}
-        if lost := [planned.parents[role] for role, stored in parents.items() if stored is None]:
+        parents = {role: stored for role, key in planned.parents.items() if (stored := suite.store.load(key))}
+        if lost := [key for role, key in planned.parents.items() if role not in parents]:
             open_runs.lose(lost)
             return True
         data = _dataset(suite, planned)
         emit("start", key=planned.key)
         try:
-            _make(suite, planned, {role: stored for role, stored in parents.items() if stored}, data, emit)
+            _make(suite, planned, parents, data, emit)
         except StoreError:  # what is wrong with the store, such as a full disk, is no run's fault
             raise
         except Exception as error:  # whatever a builder raises belongs to this run alone

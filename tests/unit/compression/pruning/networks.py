@@ -2,8 +2,11 @@
 
 import torch
 import torchvision
+from hypothesis import assume
 from hypothesis import strategies as st
 from torch import nn
+
+from compression.pruning.cut import units_to_keep
 
 TORCHVISION = (
     "resnet18",
@@ -62,11 +65,16 @@ def outputs(model, inputs):
 
 
 def some_units(graph, data):
-    """A selection drawn for each group: any non-empty set of its units."""
-    return {
+    """A selection drawn for each group: any non-empty set of its units, if no layer is emptied by them together."""
+    selection = {
         group.name: torch.tensor(sorted(data.draw(st.sets(st.sampled_from(range(len(group.units))), min_size=1))))
         for group in graph.groups
     }
+    try:
+        units_to_keep(graph, selection)
+    except ValueError:
+        assume(False)
+    return selection
 
 
 def every_other(graph):
