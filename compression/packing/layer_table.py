@@ -5,18 +5,21 @@
     apply_layer_table(model, table)             # new layers are on the meta device: they have shapes, no memory
 
 Only the types in `LAYER_TYPES` are ever built, from the listed arguments, each checked; all other modules are the base
-model's. A factorized layer is an `nn.Sequential` in place of the layer it was.
+model's. A factorized layer is an `nn.Sequential` in place of the layer it was. A subclass of LayerNorm, whose code only
+the base has, is the base's own, made smaller.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
 from compression.architecture.channel_order import ChannelOrder
 from compression.packing.container import PackedFileError
+from compression.pruning.masked_norm import MaskedNorm
 
 _LARGEST_SIZE: Final = 1 << 31
 
@@ -27,6 +30,10 @@ def _is_size(value: object) -> bool:
 
 def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < _LARGEST_SIZE
+
+
+def _is_dim_from_end(value: object) -> bool:
+    return type(value) is int and -8 <= value < 0
 
 
 def _is_sizes(value: object) -> bool:
@@ -92,6 +99,7 @@ LAYER_TYPES: Final[Mapping[type[nn.Module], _Checks]] = {
     nn.BatchNorm1d: _BATCH_NORM,
     nn.BatchNorm2d: _BATCH_NORM,
     nn.BatchNorm3d: _BATCH_NORM,
+    nn.SyncBatchNorm: _BATCH_NORM,
     nn.InstanceNorm1d: _BATCH_NORM,
     nn.InstanceNorm2d: _BATCH_NORM,
     nn.InstanceNorm3d: _BATCH_NORM,
@@ -112,8 +120,17 @@ LAYER_TYPES: Final[Mapping[type[nn.Module], _Checks]] = {
     nn.Tanh: {},
     nn.Identity: {},
     ChannelOrder: {"channels": _is_size},
+    MaskedNorm: {
+        "channels": _is_size,
+        "dim": _is_dim_from_end,
+        "over_positions": _is_flag,
+        "eps": _is_number,
+        "affine": _is_flag,
+        "bias": _is_flag,
+    },
 }
 _TYPES_BY_NAME: Final = {kind.__name__: kind for kind in LAYER_TYPES}
+_NORM_SUBCLASS: Final = "subclass of LayerNorm"
 _WITHOUT_DEVICE: Final = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.GELU, nn.Sigmoid, nn.Tanh, nn.Identity)
 
 
@@ -122,7 +139,7 @@ class _Missing(nn.Identity):
 
 
 def describe_layers(model: nn.Module) -> list[dict[str, Any]]:
-    """All layers of `LAYER_TYPES` and all plain Sequentials, by name, parents before children.
+    """All layers of `LAYER_TYPES`, subclasses of LayerNorm and plain Sequentials, by name, parents before children.
 
     Arguments that are torch's defaults are left out.
     """
@@ -135,6 +152,8 @@ def describe_layer(module: nn.Module) -> dict[str, Any] | None:
     kind = parametrize.type_before_parametrizations(module)
     if kind is nn.Sequential:
         return {"type": "Sequential", "children": list(module._modules)}
+    if isinstance(module, nn.LayerNorm) and kind is not nn.LayerNorm:
+        return {"type": _NORM_SUBCLASS, "normalized_shape": list(module.normalized_shape)}
     if kind not in LAYER_TYPES:
         return None
     arguments = {name: _argument(module, name) for name in LAYER_TYPES[kind]}
@@ -142,6 +161,19 @@ def describe_layer(module: nn.Module) -> dict[str, Any] | None:
     return {"type": kind.__name__} | {
         name: value for name, value in arguments.items() if value != defaults[name].default or name == "bias"
     }
+
+
+def described_shapes(model: nn.Module) -> Iterator[tuple[str, str, torch.Size]]:
+    """For each layer of `LAYER_TYPES` and each of its tensors: layer, tensor, and the shape that its row stands for.
+
+    Raises:
+        PackedFileError: If files can't build such a layer.
+    """
+    for row in describe_layers(model):
+        name, wanted = row["name"], {key: value for key, value in row.items() if key != "name"}
+        if wanted["type"] in _TYPES_BY_NAME:
+            for key, tensor in _built(name, wanted, nn.Identity()).state_dict().items():
+                yield name, key, tensor.shape
 
 
 def _argument(module: nn.Module, name: str) -> Any:
@@ -180,6 +212,9 @@ def apply_layer_table(model: nn.Module, table: object) -> None:
         if describe_layer(modules[name]) != wanted:
             if not name:
                 raise PackedFileError("the model as a whole is of another type than the base model")
+            if wanted.get("type") == _NORM_SUBCLASS:
+                _cut_norm(name, modules[name], wanted)
+                continue
             _replace(model, modules[name], _built(name, wanted, modules[name]))
     for name, module in model.named_modules():
         if isinstance(module, _Missing):
@@ -192,6 +227,27 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         for child_name, child in parent._modules.items():
             if child is old:
                 parent._modules[child_name] = new
+
+
+def _cut_norm(name: str, norm: nn.Module, wanted: Mapping[str, Any]) -> None:
+    """Makes a base's own norm smaller, so that a file can't make it take more memory."""
+    if not isinstance(norm, nn.LayerNorm) or type(norm) is nn.LayerNorm:
+        raise PackedFileError(f"layer {name!r}: the base model has a {type(norm).__name__}, no {_NORM_SUBCLASS}")
+    sizes = wanted.get("normalized_shape")
+    if (
+        set(wanted) != {"type", "normalized_shape"}
+        or not (isinstance(sizes, list) and all(map(_is_size, sizes)) and len(sizes) == len(norm.normalized_shape))
+        or any(size > largest for size, largest in zip(sizes, norm.normalized_shape, strict=True))
+    ):
+        raise PackedFileError(
+            f"layer {name!r}: the file has {str(wanted)[:160]}; "
+            f"as many sizes, none larger, as the base model's {list(norm.normalized_shape)} are needed"
+        )
+    corner = tuple(map(slice, sizes))
+    for key, parameter in list(norm.named_parameters(recurse=False)):
+        if parameter.shape == norm.normalized_shape:
+            norm.register_parameter(key, nn.Parameter(parameter.detach()[corner].clone(), parameter.requires_grad))
+    norm.normalized_shape = tuple(sizes)
 
 
 def _built(name: str, wanted: Mapping[str, Any], present: nn.Module) -> nn.Module:

@@ -8,7 +8,8 @@
 
 The base gives the model's code: how its layers are wired. The file gives sizes, types and weights of layers that were
 pruned, factorized or rewritten, and the quantizers of weights and activations, so that the loaded model can be trained
-on and saved again, to the same bytes.
+on and saved again, to the same bytes. Tensors that a module of the base holds itself (a ConvNeXt block's scale) may be
+smaller in the file, in any dimension, as pruning makes them; never larger.
 """
 
 import copy
@@ -23,7 +24,7 @@ from torch.nn.utils import parametrize
 
 from compression.architecture.channel_order import ChannelOrder
 from compression.packing.container import PackedFileError, read, write
-from compression.packing.layer_table import apply_layer_table, describe_layers
+from compression.packing.layer_table import LAYER_TYPES, apply_layer_table, describe_layers, described_shapes
 from compression.packing.state_file import VERSION, check_version
 from compression.packing.tensors import DEFAULT_LIMIT, Packable, decode_tensors, encode_tensors, restore
 from compression.quantization import QuantizedTensor
@@ -41,7 +42,8 @@ def save_model(model: nn.Module, path: str | os.PathLike[str], entropy_coded: bo
 
     Args:
         model: Of any layers; those of `layer_table.LAYER_TYPES` may differ from the base model's that is given on
-            loading. Grids that follow their weights are frozen as they are now.
+            loading, and tensors of other modules may be smaller. Grids that follow their weights are frozen as they
+            are now.
         path: File to write or replace.
         entropy_coded: Whether codes are entropy-coded where that is smaller.
 
@@ -49,11 +51,14 @@ def save_model(model: nn.Module, path: str | os.PathLike[str], entropy_coded: bo
         Size of the file in bytes.
 
     Raises:
-        ValueError: If something in the model's state is no tensor, or a weight has a parametrization of another kind.
+        ValueError: If something in the model's state is no tensor, a weight has a parametrization of another kind, or
+            a layer's tensors are not of the sizes that the layer states, so that it could not be loaded.
         OSError: If the file can't be written.
     """
     frozen = freeze(model)
-    entries, stored = encode_tensors(model_tensors(frozen), entropy_coded)
+    tensors = model_tensors(frozen)
+    _check_described(frozen, tensors)
+    entries, stored = encode_tensors(tensors, entropy_coded)
     header = {
         "version": VERSION,
         "tensors": entries,
@@ -118,6 +123,20 @@ def model_tensors(model: nn.Module) -> dict[str, Packable]:
     return dict(sorted(tensors.items()))
 
 
+def _check_described(model: nn.Module, tensors: Mapping[str, Packable]) -> None:
+    for layer, key, stated in described_shapes(model):
+        packed = tensors.get(f"{layer}.{key}".removeprefix("."))
+        if packed is not None and _shape(packed) != stated:
+            raise ValueError(
+                f"layer {layer!r}: its {key} has shape {tuple(_shape(packed))}, and by the layer's sizes "
+                f"{tuple(stated)}; it could not be loaded"
+            )
+
+
+def _shape(packed: Packable) -> torch.Size:
+    return packed.shape if isinstance(packed, Tensor) else restore(packed).shape
+
+
 def _quantized_weight(name: str, layer: nn.Module) -> Packable:
     steps = list(layer.get_submodule("parametrizations.weight").children())
     if len(steps) == 1 and isinstance(steps[0], FakeQuantizedWeight | CodebookWeight):
@@ -179,11 +198,12 @@ def _check_fit(model: nn.Module, state: Mapping[str, Tensor], tensors: Mapping[s
     for name, packed in tensors.items():
         if isinstance(packed, QuantizedTensor):
             raise PackedFileError(f"tensor {name!r}: codes between a minimum and a maximum are no model's weights")
-        shape = packed.shape if isinstance(packed, Tensor) else restore(packed).shape
-        if shape != state[name].shape:
+        shape, needed = _shape(packed), state[name].shape
+        may_be_smaller = not isinstance(model.get_submodule(name.rpartition(".")[0]), tuple(LAYER_TYPES))
+        if shape != needed and not (may_be_smaller and _is_within(shape, needed)):
             raise PackedFileError(
-                f"tensor {name!r} has shape {tuple(shape)}; "
-                f"the base model with the file's layers needs {tuple(state[name].shape)}"
+                f"tensor {name!r} has shape {tuple(shape)}; the base model with the file's layers needs "
+                f"{tuple(needed)}{' or smaller' if may_be_smaller else ''}"
             )
         if not isinstance(packed, Tensor) and name.rpartition(".")[2] != "weight":
             raise PackedFileError(f"tensor {name!r} is quantized; only a layer's weight may be")
@@ -191,16 +211,20 @@ def _check_fit(model: nn.Module, state: Mapping[str, Tensor], tensors: Mapping[s
             raise PackedFileError(f"tensor {name!r} is quantized; only a convolution's or linear layer's weight may be")
 
 
+def _is_within(shape: torch.Size, largest: torch.Size) -> bool:
+    return len(shape) == len(largest) and all(0 < size <= most for size, most in zip(shape, largest, strict=True))
+
+
 def _set(model: nn.Module, name: str, value: Tensor) -> None:
     owner, _, leaf = name.rpartition(".")
     module = model.get_submodule(owner)
-    parameter = module._parameters.get(leaf)
-    if parameter is None:
-        module._buffers[leaf] = value
-    elif parameter.is_floating_point() != value.is_floating_point():
-        raise PackedFileError(f"tensor {name!r} is {value.dtype}; the model has {parameter.dtype} there")
+    present: Tensor = getattr(module, leaf)
+    if present.is_floating_point() != value.is_floating_point():
+        raise PackedFileError(f"tensor {name!r} is {value.dtype}; the model has {present.dtype} there")
+    if isinstance(present, nn.Parameter):
+        present.data = value
     else:
-        parameter.data = value
+        module._buffers[leaf] = value
 
 
 def _check_same(model: nn.Module, tensors: Mapping[str, Packable]) -> None:

@@ -3,11 +3,12 @@
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from compression.pruning import layers
 from compression.pruning.cut import Selection, check_fit, units_to_keep
 from compression.pruning.graph import ChannelGraph
+from compression.pruning.masked_norm import MaskedNorm
 
 
 def mask(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Module:
@@ -39,44 +40,7 @@ def mask(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Modu
     for name, channels in graph.layers.items():
         layer, kept = masked.get_submodule(name), keep[channels.inputs]
         if isinstance(layer, nn.LayerNorm | nn.GroupNorm) and layers.averages_channels(layer) and not kept.all():
-            norm = MaskedNorm(layer, kept, channels.dim - len(channels.shape))
+            norm = MaskedNorm.of(layer, kept, channels.dim - len(channels.shape))
             for alias in [key for key, module in masked.named_modules(remove_duplicate=False) if module is layer]:
                 masked.set_submodule(alias, norm)
     return masked
-
-
-class MaskedNorm(nn.Module):
-    """A LayerNorm or one-group GroupNorm whose statistics leave channels out, which come out as zero.
-
-    Args:
-        norm: A LayerNorm over one dimension, or a GroupNorm; its parameters are taken over.
-        kept: bool of shape (channels,): those that count.
-        dim: Dimension of the input along which channels lie, from the end.
-    """
-
-    def __init__(self, norm: nn.LayerNorm | nn.GroupNorm, kept: Tensor, dim: int):
-        super().__init__()
-        self.kept: Tensor
-        self.register_parameter("weight", norm.weight)
-        self.register_parameter("bias", norm.bias)
-        self.register_buffer("kept", kept.to(next(norm.parameters(), kept).device))
-        self.eps = norm.eps
-        self.dim = dim
-        self.over_positions = isinstance(norm, nn.GroupNorm)
-        self.train(norm.training)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Normalizes: any shape with the channels in its dimension to the same shape."""
-        kept = self._along(self.kept, inputs).to(inputs.dtype)
-        dims = list(range(1, inputs.ndim)) if self.over_positions else [self.dim]
-        count = kept.expand_as(inputs).sum(dims, keepdim=True)
-        mean = (inputs * kept).sum(dims, keepdim=True) / count
-        centred = (inputs - mean) * kept
-        normal = centred * torch.rsqrt(centred.square().sum(dims, keepdim=True) / count + self.eps)
-        weight, bias = self._parameters["weight"], self._parameters["bias"]
-        if weight is not None:
-            normal = normal * self._along(weight, inputs)
-        return normal if bias is None else normal + self._along(bias, inputs)
-
-    def _along(self, values: Tensor, inputs: Tensor) -> Tensor:
-        return values.view([-1 if dim - inputs.ndim == self.dim else 1 for dim in range(inputs.ndim)])
