@@ -5,7 +5,7 @@
     apply_layer_table(model, table)             # new layers are on the meta device: they have shapes, no memory
 
 Only the types in `LAYER_TYPES` are ever built, from the listed arguments, each checked; all other modules are the base
-model's. A factorized layer is an `nn.Sequential` in place of the layer it was. A subclass of LayerNorm, whose code only
+model's. A factorized layer is a Sequential in place of the layer it was. A subclass of LayerNorm, whose code only
 the base has, is the base's own, made smaller.
 """
 
@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from compression.architecture.channel_order import ChannelOrder
+from compression.architecture.replacement import Replacement
 from compression.packing.container import PackedFileError
 from compression.pruning.masked_norm import MaskedNorm
 
@@ -150,7 +151,7 @@ def describe_layers(model: nn.Module) -> list[dict[str, Any]]:
 def describe_layer(module: nn.Module) -> dict[str, Any] | None:
     """Type and arguments of one layer; None for a type that is not listed."""
     kind = parametrize.type_before_parametrizations(module)
-    if kind is nn.Sequential:
+    if kind in (nn.Sequential, Replacement):
         return {"type": "Sequential", "children": list(module._modules)}
     if isinstance(module, nn.LayerNorm) and kind is not nn.LayerNorm:
         return {"type": _NORM_SUBCLASS, "normalized_shape": list(module.normalized_shape)}
@@ -286,6 +287,9 @@ def _sequential(name: str, arguments: Mapping[str, Any], present: nn.Module) -> 
     ):
         raise PackedFileError(f"layer {name!r}: a Sequential has a list of different 'children' and nothing else")
     sequential = nn.Sequential()
+    if type(present) in LAYER_TYPES:
+        sequential = Replacement()
+        sequential.layer_name = name
     for child in children:
         try:
             sequential.add_module(child, _Missing() if (known := present._modules.get(child)) is None else known)

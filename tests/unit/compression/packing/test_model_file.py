@@ -173,6 +173,14 @@ def assert_comes_back(path, model, base):
     assert not torch.equal(model(images), results[0])
 
 
+def test_what_stands_for_a_layer_is_known_as_such_in_the_loaded_model_too(tmp_path):
+    base = nn.Sequential(nn.Sequential(nn.Linear(8, 8)))
+    save_model(factorize_to_budget(base, 60), tmp_path / "file")
+    loaded = load_model(tmp_path / "file", base)
+    with pytest.raises(AttributeError, match=r"layer '0\.0' was replaced by several, which have no 'weight'"):
+        loaded[0][0].weight.sum()
+
+
 class Scaled(nn.Module):
     """A free parameter, a free buffer, and a norm of a class of its own."""
 
