@@ -1,9 +1,9 @@
 """The layers of a model as JSON, and a base model given the layers of such a table.
 
     table = describe_layers(pruned)             # [{"name": "conv1", "type": "Conv2d", "in_channels": 3, ...}, ...]
-    model = copy.deepcopy(base)
-    apply_layer_table(model, table)             # new layers are on the meta device: they have shapes, no memory
+    model = apply_layer_table(copy.deepcopy(base), table)
 
+New layers are on the meta device: they have shapes, no memory.
 Only the types in `LAYER_TYPES` are ever built, from the listed arguments, each checked; all other modules are the base
 model's. A factorized layer is a Sequential in place of the layer it was. A subclass of LayerNorm, whose code only
 the base has, is the base's own, made smaller.
@@ -136,7 +136,15 @@ _WITHOUT_DEVICE: Final = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.GELU, nn.
 
 
 class _Missing(nn.Identity):
-    """Stands for a child that the base model does not have, until its own row of the table builds it."""
+    """Stands for a child that the base model does not have, until its own row of the table builds it.
+
+    Args:
+        trained: Which parameters of the base's layer are, in place of which the child is one of several.
+    """
+
+    def __init__(self, trained: Mapping[str, bool]) -> None:
+        super().__init__()
+        self.trained = trained
 
 
 def describe_layers(model: nn.Module) -> list[dict[str, Any]]:
@@ -187,12 +195,18 @@ def _argument(module: nn.Module, name: str) -> Any:
     return value[0] if len(set(value)) == 1 and name != "normalized_shape" else list(value)
 
 
-def apply_layer_table(model: nn.Module, table: object) -> None:
-    """Gives a model, in place, the layers that differ from those of a table; they are built on the meta device.
+def apply_layer_table(model: nn.Module, table: object) -> nn.Module:
+    """Gives a model the layers of a table that differ from its own; they are built on the meta device.
+
+    Each has the training flag of the layer that it replaces, and the `requires_grad` of its parameters of the same
+    names.
 
     Args:
-        model: The base model.
+        model: The base model, changed in place.
         table: As `describe_layers` made it; anything else is an error.
+
+    Returns:
+        The model; another module if it is one layer itself, and differs.
 
     Raises:
         PackedFileError: If the table is malformed, names a type that is not listed or a layer that the model does not
@@ -211,15 +225,20 @@ def apply_layer_table(model: nn.Module, table: object) -> None:
             raise PackedFileError(f"layer {name!r}: the base model has no such layer")
         wanted = {key: value for key, value in row.items() if key != "name"}
         if describe_layer(modules[name]) != wanted:
-            if not name:
+            if not name and type(model) not in LAYER_TYPES:
                 raise PackedFileError("the model as a whole is of another type than the base model")
             if wanted.get("type") == _NORM_SUBCLASS:
                 _cut_norm(name, modules[name], wanted)
                 continue
-            _replace(model, modules[name], _built(name, wanted, modules[name]))
+            built = _built(name, wanted, modules[name])
+            if name:
+                _replace(model, modules[name], built)
+            else:
+                model = built
     for name, module in model.named_modules():
         if isinstance(module, _Missing):
             raise PackedFileError(f"layer {name!r}: neither the file nor the base model says what it is")
+    return model
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -269,7 +288,17 @@ def _built(name: str, wanted: Mapping[str, Any], present: nn.Module) -> nn.Modul
         built = kind(**settled) if kind in _WITHOUT_DEVICE else kind(**settled, device="meta")
     except (ValueError, TypeError, RuntimeError, IndexError, AssertionError, OverflowError) as error:
         raise PackedFileError(f"layer {name!r}: no {kind.__name__} can have {settled} ({error})") from error
+    for key, trained in _trained(present).items():
+        if (parameter := built._parameters.get(key)) is not None:
+            parameter.requires_grad_(trained)
     return built.train(present.training)
+
+
+def _trained(layer: nn.Module) -> Mapping[str, bool]:
+    """Which of a layer's own parameters are, by name."""
+    if isinstance(layer, _Missing):
+        return layer.trained
+    return {key: parameter.requires_grad for key, parameter in layer.named_parameters(recurse=False)}
 
 
 def _has_dimensions(kind: type[nn.Module], value: object) -> bool:
@@ -292,7 +321,8 @@ def _sequential(name: str, arguments: Mapping[str, Any], present: nn.Module) -> 
         sequential.layer_name = name
     for child in children:
         try:
-            sequential.add_module(child, _Missing() if (known := present._modules.get(child)) is None else known)
+            known = present._modules.get(child)
+            sequential.add_module(child, _Missing(_trained(present)) if known is None else known)
         except (KeyError, TypeError) as error:
             raise PackedFileError(f"layer {name!r}: a child can't be called {str(child)[:80]!r} ({error})") from error
     return sequential.train(present.training)

@@ -77,7 +77,8 @@ def load_model(path: str | os.PathLike[str], base: nn.Module, limit: int = DEFAU
         limit: Most bytes that the tensors may take as float32.
 
     Returns:
-        The compressed model, on the base's device and with its training flags, ready to run or to be trained on.
+        The compressed model, on the base's device, with its training flags and its layers' `requires_grad`, ready to
+        run or to be trained on.
 
     Raises:
         PackedFileError: If the file is damaged, foreign, inconsistent in itself, too large, or does not fit the base.
@@ -89,10 +90,9 @@ def load_model(path: str | os.PathLike[str], base: nn.Module, limit: int = DEFAU
         if "layers" not in header:
             raise PackedFileError("holds a state dict, no model; unpack_state_dict reads it")
         tensors = decode_tensors(header.get("tensors"), stored, limit)
-        model = copy.deepcopy(base)
-        apply_layer_table(model, header["layers"])
+        model = apply_layer_table(copy.deepcopy(base), header["layers"])
         _apply_activations(model, header.get("activations"))
-        _fill(model, tensors)
+        _fill(model, tensors, _device(base))
         _check_same(model, tensors)
         _check_orders(model)
     except PackedFileError as error:
@@ -170,12 +170,14 @@ def _apply_activations(model: nn.Module, rows: object) -> None:
         attach_activation_quantizer(modules[str(layer)], str(role), FakeQuantize(grid))
 
 
-def _fill(model: nn.Module, tensors: Mapping[str, Packable]) -> None:
+def _device(base: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in base.state_dict().values() if not tensor.is_meta), torch.device("cpu"))
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Packable], device: torch.device) -> None:
     if any(parametrize.is_parametrized(module) for module in model.modules()):
         raise PackedFileError("the base model has parametrized layers; plain ones are needed")
-    state = model.state_dict()
-    _check_fit(model, state, tensors)
-    device = next((tensor.device for tensor in state.values() if not tensor.is_meta), torch.device("cpu"))
+    _check_fit(model, model.state_dict(), tensors)
     for module in model.modules():
         if any(tensor.is_meta for tensor in (*module.parameters(False), *module.buffers(False))):
             module.to_empty(device=device, recurse=False)

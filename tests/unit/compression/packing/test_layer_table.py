@@ -54,7 +54,7 @@ def test_the_examples_cover_every_type():
 def test_a_layer_is_rebuilt_in_place_of_another(layer):
     model = nn.Sequential(nn.Linear(1, 1))
     table = json.loads(json.dumps(describe_layers(nn.Sequential(layer))))
-    apply_layer_table(model, table)
+    assert apply_layer_table(model, table) is model
     assert str(model[0]) == str(layer)
     assert describe_layer(model[0]) == describe_layer(layer)
     shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in layer.state_dict().items()}

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from compression.architecture.rewriting import rewrite_grouped, rewrite_separable
+from compression.low_rank.factorization import Factorization
+from compression.low_rank.factorizing import factorize
 from compression.low_rank.svd import factorize_linear
 from compression.low_rank.uniform import factorize_to_budget
 from compression.packing.container import PackedFileError, read, write
@@ -179,6 +181,46 @@ def test_what_stands_for_a_layer_is_known_as_such_in_the_loaded_model_too(tmp_pa
     loaded = load_model(tmp_path / "file", base)
     with pytest.raises(AttributeError, match=r"layer '0\.0' was replaced by several, which have no 'weight'"):
         loaded[0][0].weight.sum()
+
+
+@pytest.mark.parametrize("change", sorted(STRUCTURE))
+def test_what_is_not_trained_stays_so(tmp_path, change):
+    torch.manual_seed(0)
+    base, images = nn.Sequential(), torch.randn(2, 4, 6, 6)
+    base.body, base.norm, base.head = nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.Linear(4, 6)
+    base.body.weight.requires_grad_(False)
+    base.head.weight.requires_grad_(False)
+    base.norm.bias.requires_grad_(False)
+    base.eval()
+    changed = STRUCTURE[change](base, images)
+    if change == "prune":
+        changed.head.weight.requires_grad_(False)
+    save_model(changed, tmp_path / "file")
+    loaded = load_model(tmp_path / "file", base)
+    flags = [{name: p.requires_grad for name, p in each.named_parameters()} for each in (changed, loaded)]
+    assert flags[0] == flags[1]
+    assert not all(flags[0].values())
+
+
+@pytest.mark.parametrize(
+    ("base", "change"),
+    [
+        (nn.Conv2d(8, 8, 3, padding=1), lambda conv: rewrite_separable(conv).model),
+        (nn.Conv2d(8, 8, 3, padding=1), lambda conv: rewrite_grouped(conv, 2).model),
+        (nn.Conv2d(8, 8, 3), lambda conv: factorize(conv, {"": Factorization("tucker", (2, 2))})),
+        (nn.Linear(32, 3), lambda linear: quantize_weights(factorize_to_budget(linear, 60), AffineSpec(4))),
+    ],
+    ids=["separable", "grouped", "factorized", "quantized"],
+)
+def test_a_model_of_one_layer_comes_back(tmp_path, base, change):
+    base.eval()
+    model = change(base)
+    assert str(model) != str(base)
+    save_model(model, tmp_path / "file")
+    loaded = load_model(tmp_path / "file", base)
+    images = torch.randn(2, 8, 32, 32)
+    assert torch.equal(loaded(images), model(images))
+    assert not any(module.training for module in (loaded, *loaded.children()))
 
 
 class Scaled(nn.Module):
