@@ -60,8 +60,9 @@ def best_groups(conv: nn.Conv2d, groups: int, moments: PatchMoments | None = Non
     Args:
         conv: Ungrouped; stays as it is.
         groups: Divides both channel counts.
-        moments: Of what `conv` sees: an input channel then counts by what it adds to the outputs, and the
-            outputs' groups are the best for `fit_grouped` with these moments.
+        moments: Of what `conv` sees: an input channel then counts by what it adds to the outputs. Of the inputs'
+            groups that are met, starts, ends and those found without moments, the best for `fit_grouped` with these
+            moments are taken, and for them the best outputs' groups: no other of these loses less.
 
     Raises:
         ValueError: If `conv` is grouped, `groups` doesn't divide both its channel counts, the moments are not
@@ -71,15 +72,22 @@ def best_groups(conv: nn.Conv2d, groups: int, moments: PatchMoments | None = Non
     if moments is not None:
         moments.check(conv)
     kernel = finite_weight(conv).flatten(2)
-    energy = _energy(kernel, None if moments is None else moments.error_matrix(conv))
-    ends = [_alternated(energy, start, groups) for start in _starts(energy, groups)]
+    energy = _energy(kernel, None)
+    nearest = max(_ends(energy, groups), key=lambda end: _kept(energy, *end))
     if moments is None:
-        inputs, outputs = max(ends, key=lambda end: _kept(energy, *end))
-    else:
-        gains = [_output_gains(kernel, moments.error_matrix(conv), inputs, groups) for inputs, _ in ends]
-        found = [(inputs, _assigned(gain, groups), gain) for (inputs, _), gain in zip(ends, gains, strict=True)]
-        inputs, outputs, _ = max(found, key=lambda end: end[2][np.arange(len(end[1])), end[1]].sum())
+        return _groups(*nearest, groups)
+    matrix = moments.error_matrix(conv)
+    added = _energy(kernel, matrix)
+    met = np.unique([nearest[0], *_starts(added, groups), *(inputs for inputs, _ in _ends(added, groups))], axis=0)
+    gains = [_output_gains(kernel, matrix, inputs, groups) for inputs in met]
+    found = [(inputs, _assigned(gain, groups), gain) for inputs, gain in zip(met, gains, strict=True)]
+    inputs, outputs, _ = max(found, key=lambda end: end[2][np.arange(len(end[1])), end[1]].sum())
     return _groups(inputs, outputs, groups)
+
+
+def _ends(energy: Floats, groups: int) -> list[tuple[Indices, Indices]]:
+    """Groups of the inputs and of the outputs that alternation ends in, from each start."""
+    return [_alternated(energy, start, groups) for start in _starts(energy, groups)]
 
 
 def _energy(kernel: Tensor, matrix: Tensor | None) -> Floats:

@@ -16,7 +16,7 @@ from compression.architecture.channel_groups import ChannelGroups, patch_indices
 from compression.architecture.channel_order import ChannelOrder
 from compression.architecture.grouping import check_groups
 from compression.architecture.patch_moments import PatchMoments
-from compression.architecture.replacement import convolution_like, filled, finite_weight
+from compression.architecture.replacement import Replacement, convolution_like, filled, finite_weight
 
 
 def fit_grouped(conv: nn.Conv2d, groups: ChannelGroups, *, moments: PatchMoments | None = None) -> nn.Sequential:
@@ -51,7 +51,7 @@ def fit_grouped(conv: nn.Conv2d, groups: ChannelGroups, *, moments: PatchMoments
     count = len(groups.inputs)
     layer = convolution_like(conv, conv.in_channels, conv.out_channels, groups=count, device="meta")
     before, after = (ChannelOrder.of(order.to(kernel.device)) for order in (order_in, torch.argsort(order_out)))
-    return nn.Sequential(before, filled(layer, conv, weight, bias), after).train(conv.training)
+    return Replacement(before, filled(layer, conv, weight, bias), after).train(conv.training)
 
 
 def _block(kernel: Tensor, seen: tuple[int, ...], given: tuple[int, ...], matrix: Tensor | None) -> Tensor:

@@ -7,14 +7,47 @@ Every convolution followed by a dropout:
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Collection
-from typing import TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, TypeVar
 
 import torch
 from torch import nn
 
 LayerT = TypeVar("LayerT", nn.Linear, nn.Conv2d)
 Rewrite = Callable[[str, nn.Module], nn.Module | None]
+
+_WEIGHT_READERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "torch.nn.modules.transformer.TransformerEncoderLayer": ("linear1", "linear2"),
+    "torchvision.models.swin_transformer.ShiftedWindowAttention": ("qkv", "proj"),
+}
+"""Modules, subclasses included, that read weights of children instead of calling them. By name: none is imported."""
+
+
+class Replacement(nn.Sequential):
+    """Layers in a row that stand for one.
+
+    A model whose code reads what that one had, as `self.fc.weight`, raises an AttributeError that says so and what to
+    do about it: to leave that layer as it is.
+
+    Attributes:
+        layer_name: Name in the model of the layer that they stand for, once they are in one.
+    """
+
+    layer_name: str = ""
+
+    def __getattr__(self, name: str) -> torch.Tensor | nn.Module:
+        """What is neither an attribute nor a layer.
+
+        Raises:
+            AttributeError: If it is nothing of these layers.
+        """
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            raise AttributeError(
+                f"layer {self.layer_name!r} was replaced by several, which have no {name!r}: where the model's code "
+                "reads it, the layer must stay as it is; leave it out of the plan, or name it in `skip`"
+            ) from error
 
 
 def convolution_like(
@@ -66,7 +99,8 @@ def replace_convolutions(model: nn.Module, rewrite: Callable[[str, nn.Conv2d], n
 def replace_layers(model: nn.Module, rewrite: Rewrite) -> nn.Module:
     """A copy of the model with any of its modules replaced.
 
-    A module that occurs in several places is rewritten once, and its replacement shared in the same way.
+    A module that occurs in several places is rewritten once, and its replacement shared in the same way. A
+    `Replacement` is told the layer's name.
 
     Args:
         model: Stays as it is.
@@ -81,6 +115,8 @@ def _replaced(module: nn.Module, name: str, rewrite: Rewrite, done: dict[nn.Modu
         return done[module]
     replacement = rewrite(name, module)
     done[module] = module if replacement is None else replacement
+    if isinstance(replacement, Replacement):
+        replacement.layer_name = name
     if replacement is None:
         # Not `named_children`, which leaves out a child's second name.
         for child_name, child in list(module._modules.items()):
@@ -94,6 +130,8 @@ def replaceable_layers(
     model: nn.Module, kinds: Collection[type[nn.Module]], skip: Collection[str] = ()
 ) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """Sorts a model's weighted layers into those that can be replaced one for one, and those that can't.
+
+    Whether any other code than torch's and torchvision's reads a layer's weight can't be seen; see `Replacement`.
 
     Args:
         model: Looked through, and left as it is.
@@ -112,7 +150,7 @@ def replaceable_layers(
         if name not in named:
             raise ValueError(f"skip names {name!r}, which the model doesn't hold")
     owners = Counter(parameter for module in named.values() for parameter in module.parameters(recurse=False))
-    direct = {id(child) for module in named.values() for child in _used_directly(module)}
+    readers = {child: type(module).__name__ for module in named.values() for child in _read_directly(module)}
     layers: dict[str, nn.Module] = {}
     left: dict[str, str] = {}
     for name, module in named.items():
@@ -123,8 +161,8 @@ def replaceable_layers(
             left[name] = "is to be skipped"
         elif type(module) not in kinds:
             left[name] = f"is a {type(module).__name__}, not a {' or '.join(kind.__name__ for kind in kinds)}"
-        elif id(module) in direct:
-            left[name] = "belongs to a TransformerEncoderLayer, which reads its weight"
+        elif module in readers:
+            left[name] = f"belongs to a {readers[module]}, which reads its weight"
         elif owners[weight] != 1:
             left[name] = "shares its weight with another layer" if owners[weight] else "computes its weight"
         elif module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
@@ -134,8 +172,9 @@ def replaceable_layers(
     return layers, left
 
 
-def _used_directly(module: nn.Module) -> list[nn.Module]:
-    return [module.linear1, module.linear2] if isinstance(module, nn.TransformerEncoderLayer) else []
+def _read_directly(module: nn.Module) -> list[nn.Module]:
+    kinds = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__)
+    return [module.get_submodule(child) for kind in kinds for child in _WEIGHT_READERS.get(kind, ())]
 
 
 def finite_weight(layer: nn.Linear | nn.Conv2d) -> torch.Tensor:

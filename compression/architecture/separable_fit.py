@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from compression.architecture.patch_moments import PatchMoments
-from compression.architecture.replacement import check_ungrouped, convolution_like, filled, finite_weight, kernel_area
+from compression.architecture.replacement import (
+    Replacement,
+    check_ungrouped,
+    convolution_like,
+    filled,
+    finite_weight,
+    kernel_area,
+)
 
 
 def fit_separable(
@@ -146,7 +153,7 @@ def _modules(conv: nn.Conv2d, filters: Tensor, mixing: Tensor, bias: Tensor | No
     pointwise = nn.Conv2d(inputs * multiplier, conv.out_channels, 1, bias=bias is not None, device="meta")
     weight = mixing.transpose(1, 2).reshape(inputs * multiplier, -1).T[:, :, None, None]
     height, width = conv.kernel_size
-    return nn.Sequential(
+    return Replacement(
         filled(depthwise, conv, filters.reshape(-1, 1, height, width)), filled(pointwise, conv, weight, bias)
     ).train(conv.training)
 

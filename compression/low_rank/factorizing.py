@@ -25,7 +25,8 @@ def factorize(model: nn.Module, plan: Mapping[str, Factorization]) -> nn.Module:
 
     Args:
         model: Stays as it is.
-        plan: What becomes of which layer.
+        plan: What becomes of which layer. One whose weight the model's code reads (`self.fc.weight`) must not be in
+            it: its factors have none, and the copy then raises an AttributeError that names it.
 
     Raises:
         ValueError: If a name is no layer's that can be factorized, or a layer can't have its factorization;

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from compression.architecture.replacement import filled, finite_weight
+from compression.architecture.replacement import Replacement, filled, finite_weight
 from compression.low_rank.factorization import Factorizable, group_count
 
 FactorsT = TypeVar("FactorsT", bound=tuple[Tensor, ...])
@@ -69,6 +69,6 @@ def pointwise_part(dense: nn.Conv2d, weight: Tensor, bias: Tensor | None = None)
     return convolution_part(dense, weight[:, :, None, None], (False, False), dense.groups, bias)
 
 
-def in_sequence(dense: Factorizable, layers: Sequence[nn.Module]) -> nn.Sequential:
+def in_sequence(dense: Factorizable, layers: Sequence[nn.Module]) -> Replacement:
     """The factors one after the other, with the training flag of what they stand for."""
-    return nn.Sequential(*layers).train(dense.training)
+    return Replacement(*layers).train(dense.training)

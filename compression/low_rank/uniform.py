@@ -22,7 +22,8 @@ def factorize_to_budget(model: nn.Module, parameter_budget: int, *, skip: Collec
 
     The share is the largest whose parameter count is not above the budget. A layer gets the ranks
     max(1, floor(share * full)), and stays dense where that would not make it smaller. They depend on the
-    shapes alone: another model of the same architecture gets the same form, to load these weights into.
+    shapes alone: another model of the same architecture gets the same form, to load these weights into. A layer whose
+    weight the model's code reads must be skipped; see `factorize`.
 
     Args:
         model: Its Linear and ungrouped Conv2d layers are factorized; stays as it is.

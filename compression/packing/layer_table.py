@@ -1,22 +1,26 @@
 """The layers of a model as JSON, and a base model given the layers of such a table.
 
     table = describe_layers(pruned)             # [{"name": "conv1", "type": "Conv2d", "in_channels": 3, ...}, ...]
-    model = copy.deepcopy(base)
-    apply_layer_table(model, table)             # new layers are on the meta device: they have shapes, no memory
+    model = apply_layer_table(copy.deepcopy(base), table)
 
+New layers are on the meta device: they have shapes, no memory.
 Only the types in `LAYER_TYPES` are ever built, from the listed arguments, each checked; all other modules are the base
-model's. A factorized layer is an `nn.Sequential` in place of the layer it was.
+model's. A factorized layer is a Sequential in place of the layer it was. A subclass of LayerNorm, whose code only
+the base has, is the base's own, made smaller.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
 from compression.architecture.channel_order import ChannelOrder
+from compression.architecture.replacement import Replacement
 from compression.packing.container import PackedFileError
+from compression.pruning.masked_norm import MaskedNorm
 
 _LARGEST_SIZE: Final = 1 << 31
 
@@ -27,6 +31,10 @@ def _is_size(value: object) -> bool:
 
 def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < _LARGEST_SIZE
+
+
+def _is_dim_from_end(value: object) -> bool:
+    return type(value) is int and -8 <= value < 0
 
 
 def _is_sizes(value: object) -> bool:
@@ -92,6 +100,7 @@ LAYER_TYPES: Final[Mapping[type[nn.Module], _Checks]] = {
     nn.BatchNorm1d: _BATCH_NORM,
     nn.BatchNorm2d: _BATCH_NORM,
     nn.BatchNorm3d: _BATCH_NORM,
+    nn.SyncBatchNorm: _BATCH_NORM,
     nn.InstanceNorm1d: _BATCH_NORM,
     nn.InstanceNorm2d: _BATCH_NORM,
     nn.InstanceNorm3d: _BATCH_NORM,
@@ -112,17 +121,34 @@ LAYER_TYPES: Final[Mapping[type[nn.Module], _Checks]] = {
     nn.Tanh: {},
     nn.Identity: {},
     ChannelOrder: {"channels": _is_size},
+    MaskedNorm: {
+        "channels": _is_size,
+        "dim": _is_dim_from_end,
+        "over_positions": _is_flag,
+        "eps": _is_number,
+        "affine": _is_flag,
+        "bias": _is_flag,
+    },
 }
 _TYPES_BY_NAME: Final = {kind.__name__: kind for kind in LAYER_TYPES}
+_NORM_SUBCLASS: Final = "subclass of LayerNorm"
 _WITHOUT_DEVICE: Final = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.GELU, nn.Sigmoid, nn.Tanh, nn.Identity)
 
 
 class _Missing(nn.Identity):
-    """Stands for a child that the base model does not have, until its own row of the table builds it."""
+    """Stands for a child that the base model does not have, until its own row of the table builds it.
+
+    Args:
+        trained: Which parameters of the base's layer are, in place of which the child is one of several.
+    """
+
+    def __init__(self, trained: Mapping[str, bool]) -> None:
+        super().__init__()
+        self.trained = trained
 
 
 def describe_layers(model: nn.Module) -> list[dict[str, Any]]:
-    """All layers of `LAYER_TYPES` and all plain Sequentials, by name, parents before children.
+    """All layers of `LAYER_TYPES`, subclasses of LayerNorm and plain Sequentials, by name, parents before children.
 
     Arguments that are torch's defaults are left out.
     """
@@ -133,8 +159,10 @@ def describe_layers(model: nn.Module) -> list[dict[str, Any]]:
 def describe_layer(module: nn.Module) -> dict[str, Any] | None:
     """Type and arguments of one layer; None for a type that is not listed."""
     kind = parametrize.type_before_parametrizations(module)
-    if kind is nn.Sequential:
+    if kind in (nn.Sequential, Replacement):
         return {"type": "Sequential", "children": list(module._modules)}
+    if isinstance(module, nn.LayerNorm) and kind is not nn.LayerNorm:
+        return {"type": _NORM_SUBCLASS, "normalized_shape": list(module.normalized_shape)}
     if kind not in LAYER_TYPES:
         return None
     arguments = {name: _argument(module, name) for name in LAYER_TYPES[kind]}
@@ -142,6 +170,19 @@ def describe_layer(module: nn.Module) -> dict[str, Any] | None:
     return {"type": kind.__name__} | {
         name: value for name, value in arguments.items() if value != defaults[name].default or name == "bias"
     }
+
+
+def described_shapes(model: nn.Module) -> Iterator[tuple[str, str, torch.Size]]:
+    """For each layer of `LAYER_TYPES` and each of its tensors: layer, tensor, and the shape that its row stands for.
+
+    Raises:
+        PackedFileError: If files can't build such a layer.
+    """
+    for row in describe_layers(model):
+        name, wanted = row["name"], {key: value for key, value in row.items() if key != "name"}
+        if wanted["type"] in _TYPES_BY_NAME:
+            for key, tensor in _built(name, wanted, nn.Identity()).state_dict().items():
+                yield name, key, tensor.shape
 
 
 def _argument(module: nn.Module, name: str) -> Any:
@@ -154,12 +195,18 @@ def _argument(module: nn.Module, name: str) -> Any:
     return value[0] if len(set(value)) == 1 and name != "normalized_shape" else list(value)
 
 
-def apply_layer_table(model: nn.Module, table: object) -> None:
-    """Gives a model, in place, the layers that differ from those of a table; they are built on the meta device.
+def apply_layer_table(model: nn.Module, table: object) -> nn.Module:
+    """Gives a model the layers of a table that differ from its own; they are built on the meta device.
+
+    Each has the training flag of the layer that it replaces, and the `requires_grad` of its parameters of the same
+    names.
 
     Args:
-        model: The base model.
+        model: The base model, changed in place.
         table: As `describe_layers` made it; anything else is an error.
+
+    Returns:
+        The model; another module if it is one layer itself, and differs.
 
     Raises:
         PackedFileError: If the table is malformed, names a type that is not listed or a layer that the model does not
@@ -178,12 +225,20 @@ def apply_layer_table(model: nn.Module, table: object) -> None:
             raise PackedFileError(f"layer {name!r}: the base model has no such layer")
         wanted = {key: value for key, value in row.items() if key != "name"}
         if describe_layer(modules[name]) != wanted:
-            if not name:
+            if not name and type(model) not in LAYER_TYPES:
                 raise PackedFileError("the model as a whole is of another type than the base model")
-            _replace(model, modules[name], _built(name, wanted, modules[name]))
+            if wanted.get("type") == _NORM_SUBCLASS:
+                _cut_norm(name, modules[name], wanted)
+                continue
+            built = _built(name, wanted, modules[name])
+            if name:
+                _replace(model, modules[name], built)
+            else:
+                model = built
     for name, module in model.named_modules():
         if isinstance(module, _Missing):
             raise PackedFileError(f"layer {name!r}: neither the file nor the base model says what it is")
+    return model
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -192,6 +247,27 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         for child_name, child in parent._modules.items():
             if child is old:
                 parent._modules[child_name] = new
+
+
+def _cut_norm(name: str, norm: nn.Module, wanted: Mapping[str, Any]) -> None:
+    """Makes a base's own norm smaller, so that a file can't make it take more memory."""
+    if not isinstance(norm, nn.LayerNorm) or type(norm) is nn.LayerNorm:
+        raise PackedFileError(f"layer {name!r}: the base model has a {type(norm).__name__}, no {_NORM_SUBCLASS}")
+    sizes = wanted.get("normalized_shape")
+    if (
+        set(wanted) != {"type", "normalized_shape"}
+        or not (isinstance(sizes, list) and all(map(_is_size, sizes)) and len(sizes) == len(norm.normalized_shape))
+        or any(size > largest for size, largest in zip(sizes, norm.normalized_shape, strict=True))
+    ):
+        raise PackedFileError(
+            f"layer {name!r}: the file has {str(wanted)[:160]}; "
+            f"as many sizes, none larger, as the base model's {list(norm.normalized_shape)} are needed"
+        )
+    corner = tuple(map(slice, sizes))
+    for key, parameter in list(norm.named_parameters(recurse=False)):
+        if parameter.shape == norm.normalized_shape:
+            norm.register_parameter(key, nn.Parameter(parameter.detach()[corner].clone(), parameter.requires_grad))
+    norm.normalized_shape = tuple(sizes)
 
 
 def _built(name: str, wanted: Mapping[str, Any], present: nn.Module) -> nn.Module:
@@ -212,7 +288,17 @@ def _built(name: str, wanted: Mapping[str, Any], present: nn.Module) -> nn.Modul
         built = kind(**settled) if kind in _WITHOUT_DEVICE else kind(**settled, device="meta")
     except (ValueError, TypeError, RuntimeError, IndexError, AssertionError, OverflowError) as error:
         raise PackedFileError(f"layer {name!r}: no {kind.__name__} can have {settled} ({error})") from error
+    for key, trained in _trained(present).items():
+        if (parameter := built._parameters.get(key)) is not None:
+            parameter.requires_grad_(trained)
     return built.train(present.training)
+
+
+def _trained(layer: nn.Module) -> Mapping[str, bool]:
+    """Which of a layer's own parameters are, by name."""
+    if isinstance(layer, _Missing):
+        return layer.trained
+    return {key: parameter.requires_grad for key, parameter in layer.named_parameters(recurse=False)}
 
 
 def _has_dimensions(kind: type[nn.Module], value: object) -> bool:
@@ -230,9 +316,13 @@ def _sequential(name: str, arguments: Mapping[str, Any], present: nn.Module) -> 
     ):
         raise PackedFileError(f"layer {name!r}: a Sequential has a list of different 'children' and nothing else")
     sequential = nn.Sequential()
+    if type(present) in LAYER_TYPES:
+        sequential = Replacement()
+        sequential.layer_name = name
     for child in children:
         try:
-            sequential.add_module(child, _Missing() if (known := present._modules.get(child)) is None else known)
+            known = present._modules.get(child)
+            sequential.add_module(child, _Missing(_trained(present)) if known is None else known)
         except (KeyError, TypeError) as error:
             raise PackedFileError(f"layer {name!r}: a child can't be called {str(child)[:80]!r} ({error})") from error
     return sequential.train(present.training)

@@ -7,8 +7,9 @@
     unpack_state_dict("small.safetensors")      # or only its weights, as float tensors
 
 The base gives the model's code: how its layers are wired. The file gives sizes, types and weights of layers that were
-pruned, factorized or rewritten, and the quantizers of weights and activations, so that the loaded model can be trained
-on and saved again, to the same bytes.
+pruned, factorized or rewritten, the quantizers of weights and activations, and which inputs are masked, so that the
+loaded model can be trained on and saved again, to the same bytes. Tensors that a module of the base holds itself (a
+ConvNeXt block's scale) may be smaller in the file, in any dimension, as pruning makes them; never larger.
 """
 
 import copy
@@ -23,15 +24,16 @@ from torch.nn.utils import parametrize
 
 from compression.architecture.channel_order import ChannelOrder
 from compression.packing.container import PackedFileError, read, write
-from compression.packing.layer_table import apply_layer_table, describe_layers
+from compression.packing.layer_table import LAYER_TYPES, apply_layer_table, describe_layers, described_shapes
 from compression.packing.state_file import VERSION, check_version
 from compression.packing.tensors import DEFAULT_LIMIT, Packable, decode_tensors, encode_tensors, restore
+from compression.pruning.masking import InputMask
 from compression.quantization import QuantizedTensor
 from compression.quantization.activations import INPUT, OUTPUT, attach_activation_quantizer
 from compression.quantization.affine import AffineTensor, Grid
 from compression.quantization.codebook import CodebookTensor, CodebookWeight, attach_codebook
 from compression.quantization.fake import FakeQuantize, FakeQuantizedWeight, attach_grid, freeze
-from compression.quantization.layers import weight_layers
+from compression.quantization.layers import channel_dimension, input_channels, weight_layers
 
 _PARAMETRIZATIONS = ".parametrizations."
 
@@ -41,7 +43,8 @@ def save_model(model: nn.Module, path: str | os.PathLike[str], entropy_coded: bo
 
     Args:
         model: Of any layers; those of `layer_table.LAYER_TYPES` may differ from the base model's that is given on
-            loading. Grids that follow their weights are frozen as they are now.
+            loading, and tensors of other modules may be smaller. Grids that follow their weights are frozen as they
+            are now.
         path: File to write or replace.
         entropy_coded: Whether codes are entropy-coded where that is smaller.
 
@@ -50,12 +53,14 @@ def save_model(model: nn.Module, path: str | os.PathLike[str], entropy_coded: bo
 
     Raises:
         ValueError: If something in the model's state is no tensor, a weight has a parametrization of another kind, or
-            layers that share a parameter hold it in different ways, such as one of them in codes.
+            layers that share a parameter hold it in different ways, such as one of them in codes, or a layer's tensors
+            are not of the sizes that the layer states, so that it could not be loaded.
         OSError: If the file can't be written.
     """
     frozen = freeze(model)
     tensors = model_tensors(frozen)
     _check_ties(frozen, tensors)
+    _check_described(frozen, tensors)
     entries, stored = encode_tensors(tensors, entropy_coded)
     header = {
         "version": VERSION,
@@ -63,6 +68,8 @@ def save_model(model: nn.Module, path: str | os.PathLike[str], entropy_coded: bo
         "layers": describe_layers(frozen),
         "activations": _describe_activations(frozen),
     }
+    if masks := _describe_masks(frozen):
+        header["masks"] = masks
     return write(Path(path), header, stored)
 
 
@@ -75,7 +82,8 @@ def load_model(path: str | os.PathLike[str], base: nn.Module, limit: int = DEFAU
         limit: Most bytes that the tensors may take as float32.
 
     Returns:
-        The compressed model, on the base's device and with its training flags, ready to run or to be trained on.
+        The compressed model, on the base's device, with its training flags and its layers' `requires_grad`, ready to
+        run or to be trained on.
 
     Raises:
         PackedFileError: If the file is damaged, foreign, inconsistent in itself, too large, or does not fit the base.
@@ -87,12 +95,12 @@ def load_model(path: str | os.PathLike[str], base: nn.Module, limit: int = DEFAU
         if "layers" not in header:
             raise PackedFileError("holds a state dict, no model; unpack_state_dict reads it")
         tensors = decode_tensors(header.get("tensors"), stored, limit)
-        model = copy.deepcopy(base)
-        apply_layer_table(model, header["layers"])
+        model = apply_layer_table(copy.deepcopy(base), header["layers"])
         _apply_activations(model, header.get("activations"))
-        _fill(model, tensors)
+        _fill(model, tensors, _device(base))
         _check_same(model, tensors)
         _check_orders(model)
+        _apply_masks(model, header.get("masks", []))
     except PackedFileError as error:
         raise PackedFileError(f"{os.fspath(path)}: {error}") from error
     return model
@@ -139,6 +147,20 @@ def _check_ties(model: nn.Module, tensors: Mapping[str, Packable]) -> None:
             )
 
 
+def _check_described(model: nn.Module, tensors: Mapping[str, Packable]) -> None:
+    for layer, key, stated in described_shapes(model):
+        packed = tensors.get(f"{layer}.{key}".removeprefix("."))
+        if packed is not None and _shape(packed) != stated:
+            raise ValueError(
+                f"layer {layer!r}: its {key} has shape {tuple(_shape(packed))}, and by the layer's sizes "
+                f"{tuple(stated)}; it could not be loaded"
+            )
+
+
+def _shape(packed: Packable) -> torch.Size:
+    return packed.shape if isinstance(packed, Tensor) else restore(packed).shape
+
+
 def _quantized_weight(name: str, layer: nn.Module) -> Packable:
     steps = list(layer.get_submodule("parametrizations.weight").children())
     if len(steps) == 1 and isinstance(steps[0], FakeQuantizedWeight | CodebookWeight):
@@ -172,12 +194,38 @@ def _apply_activations(model: nn.Module, rows: object) -> None:
         attach_activation_quantizer(modules[str(layer)], str(role), FakeQuantize(grid))
 
 
-def _fill(model: nn.Module, tensors: Mapping[str, Packable]) -> None:
+def _describe_masks(model: nn.Module) -> list[dict[str, Any]]:
+    masks = {name: InputMask.of(layer) for name, layer in weight_layers(model).items()}
+    return [
+        {"layer": name, "dropped": (~mask.kept).nonzero().flatten().tolist()}
+        for name, mask in masks.items()
+        if mask is not None
+    ]
+
+
+def _apply_masks(model: nn.Module, rows: object) -> None:
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise PackedFileError(f"'masks' is {str(rows)[:80]!r}; a list of objects is needed")
+    layers = weight_layers(model)
+    for row in rows:
+        name, dropped = row.get("layer"), row.get("dropped")
+        if not isinstance(name, str) or name not in layers or InputMask.of(layers[name]) is not None:
+            raise PackedFileError(f"mask {str(row)[:160]} fits no layer of the model")
+        kept = torch.ones(input_channels(layers[name]), dtype=torch.bool)
+        if not isinstance(dropped, list) or any(type(each) is not int or not 0 <= each < len(kept) for each in dropped):
+            raise PackedFileError(f"mask of layer {name!r}: 'dropped' must list some of its {len(kept)} input channels")
+        kept[dropped] = False
+        InputMask(kept, channel_dimension(layers[name])).attach(layers[name])
+
+
+def _device(base: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in base.state_dict().values() if not tensor.is_meta), torch.device("cpu"))
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Packable], device: torch.device) -> None:
     if any(parametrize.is_parametrized(module) for module in model.modules()):
         raise PackedFileError("the base model has parametrized layers; plain ones are needed")
-    state = model.state_dict()
-    _check_fit(model, state, tensors)
-    device = next((tensor.device for tensor in state.values() if not tensor.is_meta), torch.device("cpu"))
+    _check_fit(model, model.state_dict(), tensors)
     for module in model.modules():
         if any(tensor.is_meta for tensor in (*module.parameters(False), *module.buffers(False))):
             module.to_empty(device=device, recurse=False)
@@ -200,11 +248,12 @@ def _check_fit(model: nn.Module, state: Mapping[str, Tensor], tensors: Mapping[s
     for name, packed in tensors.items():
         if isinstance(packed, QuantizedTensor):
             raise PackedFileError(f"tensor {name!r}: codes between a minimum and a maximum are no model's weights")
-        shape = packed.shape if isinstance(packed, Tensor) else restore(packed).shape
-        if shape != state[name].shape:
+        shape, needed = _shape(packed), state[name].shape
+        may_be_smaller = not isinstance(model.get_submodule(name.rpartition(".")[0]), tuple(LAYER_TYPES))
+        if shape != needed and not (may_be_smaller and _is_within(shape, needed)):
             raise PackedFileError(
-                f"tensor {name!r} has shape {tuple(shape)}; "
-                f"the base model with the file's layers needs {tuple(state[name].shape)}"
+                f"tensor {name!r} has shape {tuple(shape)}; the base model with the file's layers needs "
+                f"{tuple(needed)}{' or smaller' if may_be_smaller else ''}"
             )
         if not isinstance(packed, Tensor) and name.rpartition(".")[2] != "weight":
             raise PackedFileError(f"tensor {name!r} is quantized; only a layer's weight may be")
@@ -212,16 +261,20 @@ def _check_fit(model: nn.Module, state: Mapping[str, Tensor], tensors: Mapping[s
             raise PackedFileError(f"tensor {name!r} is quantized; only a convolution's or linear layer's weight may be")
 
 
+def _is_within(shape: torch.Size, largest: torch.Size) -> bool:
+    return len(shape) == len(largest) and all(0 < size <= most for size, most in zip(shape, largest, strict=True))
+
+
 def _set(model: nn.Module, name: str, value: Tensor) -> None:
     owner, _, leaf = name.rpartition(".")
     module = model.get_submodule(owner)
-    parameter = module._parameters.get(leaf)
-    if parameter is None:
-        module._buffers[leaf] = value
-    elif parameter.is_floating_point() != value.is_floating_point():
-        raise PackedFileError(f"tensor {name!r} is {value.dtype}; the model has {parameter.dtype} there")
+    present: Tensor = getattr(module, leaf)
+    if present.is_floating_point() != value.is_floating_point():
+        raise PackedFileError(f"tensor {name!r} is {value.dtype}; the model has {present.dtype} there")
+    if isinstance(present, nn.Parameter):
+        present.data = value
     else:
-        parameter.data = value
+        module._buffers[leaf] = value
 
 
 def _check_same(model: nn.Module, tensors: Mapping[str, Packable]) -> None:

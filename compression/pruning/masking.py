@@ -1,7 +1,8 @@
 """Channels masked in a model that keeps its shape, to see or to train what a cut would leave."""
 
 import copy
-from functools import partial
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.utils._pytree import tree_map
 from compression.pruning import layers
 from compression.pruning.cut import Selection, check_fit, units_to_keep
 from compression.pruning.graph import ChannelGraph
+from compression.pruning.masked_norm import MaskedNorm, along
 
 
 def mask(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Module:
@@ -48,54 +50,40 @@ def mask(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Modu
         if kept.all():
             continue
         if layers.makes_channels(layer):
-            layer.register_forward_pre_hook(partial(_without_dropped, kept, dim), with_kwargs=True)
+            InputMask(kept, dim).attach(layer)
         elif isinstance(layer, nn.LayerNorm | nn.GroupNorm) and layers.averages_channels(layer):
-            norm = MaskedNorm(layer, kept, dim)
+            norm = MaskedNorm.of(layer, kept, dim)
             for alias in [key for key, module in masked.named_modules(remove_duplicate=False) if module is layer]:
                 masked.set_submodule(alias, norm)
     return masked
 
 
-class MaskedNorm(nn.Module):
-    """A LayerNorm or one-group GroupNorm whose statistics leave channels out, which come out as zero.
+@dataclass(frozen=True)
+class InputMask:
+    """A hook that puts zero in place of a layer's inputs from dropped channels, and of the gradients to them.
 
     Args:
-        norm: A LayerNorm over one dimension, or a GroupNorm; its parameters are taken over.
-        kept: bool of shape (channels,): those that count.
-        dim: Dimension of the input along which channels lie, from the end.
+        kept: bool of shape (channels,): those that pass.
+        dim: Dimension of the inputs along which channels lie, from the end.
     """
 
-    def __init__(self, norm: nn.LayerNorm | nn.GroupNorm, kept: Tensor, dim: int):
-        super().__init__()
-        self.kept: Tensor
-        self.register_parameter("weight", norm.weight)
-        self.register_parameter("bias", norm.bias)
-        self.register_buffer("kept", kept.to(next(norm.parameters(), kept).device))
-        self.eps = norm.eps
-        self.dim = dim
-        self.over_positions = isinstance(norm, nn.GroupNorm)
-        self.train(norm.training)
+    kept: Tensor
+    dim: int
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Normalizes: any shape with the channels in its dimension to the same shape."""
-        kept = _along(self.kept, inputs, self.dim).to(inputs.dtype)
-        dims = list(range(1, inputs.ndim)) if self.over_positions else [self.dim]
-        count = kept.expand_as(inputs).sum(dims, keepdim=True)
-        mean = (inputs * kept).sum(dims, keepdim=True) / count
-        centred = (inputs - mean) * kept
-        normal = centred * torch.rsqrt(centred.square().sum(dims, keepdim=True) / count + self.eps)
-        weight, bias = self._parameters["weight"], self._parameters["bias"]
-        if weight is not None:
-            normal = normal * _along(weight, inputs, self.dim)
-        return normal if bias is None else normal + _along(bias, inputs, self.dim)
+    def attach(self, layer: nn.Module) -> None:
+        """Lets a layer see its inputs through the mask."""
+        layer.register_forward_pre_hook(self, with_kwargs=True)
 
+    @staticmethod
+    def of(layer: nn.Module) -> "InputMask | None":
+        """The mask that was attached to a layer, if one was."""
+        return next((hook for hook in layer._forward_pre_hooks.values() if isinstance(hook, InputMask)), None)
 
-def _without_dropped(kept: Tensor, dim: int, layer: nn.Module, args: object, kwargs: object) -> tuple[object, object]:
-    def hold(leaf: object) -> object:
-        return leaf.masked_fill(~_along(kept.to(leaf.device), leaf, dim), 0) if isinstance(leaf, Tensor) else leaf
+    def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The layer's arguments with zeros in the dropped channels of each tensor."""
+        return tree_map(self._hold, args), tree_map(self._hold, kwargs)
 
-    return tree_map(hold, args), tree_map(hold, kwargs)
-
-
-def _along(values: Tensor, inputs: Tensor, dim: int) -> Tensor:
-    return values.view([-1 if place - inputs.ndim == dim else 1 for place in range(inputs.ndim)])
+    def _hold(self, leaf: object) -> object:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        return leaf.masked_fill(~along(self.kept.to(leaf.device), leaf, self.dim), 0)

@@ -114,6 +114,23 @@ def test_with_moments_no_other_outputs_are_explained_better_by_the_inputs(seed):
     assert explained(conv, second, found.inputs, found.outputs) == pytest.approx(least, rel=1e-8)
 
 
+@given(st.integers(0, 2**31), st.sampled_from([(4, 4, 2), (6, 6, 3), (8, 8, 2)]), st.sampled_from([1, 2]))
+@properties
+def test_with_moments_it_is_never_worse_than_neighbours_nor_than_without(seed, sizes, kernel):
+    inputs, outputs, count = sizes
+    random = np.random.default_rng(seed)
+    conv = nn.Conv2d(inputs, outputs, kernel, bias=False, dtype=torch.float64)
+    patch = inputs * kernel**2
+    with torch.no_grad():
+        conv.weight.copy_(torch.tensor(random.normal(size=conv.weight.shape)))
+    root = random.normal(size=(patch, patch))
+    second = root @ root.T
+    moments = PatchMoments(torch.zeros(patch, dtype=torch.float64), torch.tensor(second))
+    found, *others = best_groups(conv, count, moments), contiguous_groups(conv, count), best_groups(conv, count)
+    left = explained(conv, second, found.inputs, found.outputs)
+    assert all(left <= explained(conv, second, each.inputs, each.outputs) * (1 + 1e-6) for each in others)
+
+
 def test_neighbours_are_those_of_an_ordinary_group_convolution():
     expected = ChannelGroups(((0, 1), (2, 3)), ((0, 1, 2), (3, 4, 5)))
     assert contiguous_groups(nn.Conv2d(4, 6, 3), 2) == expected

@@ -50,12 +50,25 @@ def test_without_sweeps_the_largest_components_of_the_slices_are_kept(conv, data
     assert error(conv, rank, sweeps=0) == pytest.approx(np.sqrt(dropped), abs=1e-12)
 
 
-@given(spatial_convolutions, st.data())
+@given(spatial_convolutions, st.data(), st.integers(1, 4))
 @properties
-def test_no_sweep_enlarges_the_error(conv, data):
+def test_sweeps_never_end_above_the_components_of_the_slices(conv, data, sweeps):
     rank = data.draw(st.integers(1, full_ranks(conv, "cp")[0]))
-    errors = [error(conv, rank, sweeps) for sweeps in (0, 1, 2, 4)]
-    assert all(later <= earlier + 1e-12 for earlier, later in itertools.pairwise(errors))
+    assert error(conv, rank, sweeps) <= error(conv, rank, 0) + 1e-12
+
+
+@given(convolutions(st.sampled_from([(3, 3), (1, 3), (2, 2)]), most=3), st.sampled_from([0, 1, 3, 50]))
+@properties
+def test_a_larger_rank_never_has_a_larger_error(conv, sweeps):
+    errors = [error(conv, rank, sweeps) for rank in range(1, full_ranks(conv, "cp")[0] + 1)]
+    assert all(larger <= smaller + 1e-12 for smaller, larger in itertools.pairwise(errors))
+
+
+def test_a_larger_rank_is_nearer_where_starting_anew_was_not():
+    # Ranks 10 and 11 of this kernel had the errors 0.008 and 0.019, each on its own.
+    conv = random_convolution(3, 3, 3)
+    errors = [error(conv, rank) for rank in range(9, 13)]
+    assert errors == sorted(errors, reverse=True)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_networks import (
@@ -21,6 +22,8 @@ from torch.nn.utils import parametrizations, prune
 from compression.cost import parameter_count
 from compression.low_rank.factorization import Factorization, full_ranks, schemes_of, weight_count
 from compression.low_rank.factorizing import factorizable_layers, factorize, factorize_layer, left_dense
+from compression.low_rank.rank_allocation import plan_for_energy
+from compression.low_rank.uniform import factorize_to_budget
 
 properties = settings(deadline=None, max_examples=40)
 any_convolution = convolutions(groups=st.integers(1, 3), dtypes=DTYPES)
@@ -158,6 +161,36 @@ def test_what_stays_dense_is_named_with_the_reason():
         "hooked": "has hooks, which would be lost",
         "skipped.0": "is to be skipped",
     }
+
+
+def test_attention_that_reads_its_weights_stays_dense_and_the_rest_runs():
+    torch.manual_seed(0)
+    model = torchvision.models.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [4, 4], num_classes=3).eval()
+    attention = {name for name, _ in model.named_modules() if name.endswith(("attn.qkv", "attn.proj"))}
+    left = left_dense(model)
+    assert attention == {name for name, reason in left.items() if "ShiftedWindowAttention, which reads" in reason}
+    inputs = torch.randn(2, 3, 32, 32)
+    for small in (factorize(model, plan_for_energy(model, 0.7)), factorize_to_budget(model, 16_000)):
+        assert parameter_count(small) < parameter_count(model)
+        assert small(inputs).isfinite().all()
+
+
+class ReadsItsWeight(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.ModuleDict({"last": nn.Linear(8, 8)})
+
+    def forward(self, features):
+        return self.head["last"](features.to(self.head["last"].weight.dtype))
+
+
+def test_a_model_that_reads_what_a_layer_has_no_more_says_which_and_what_to_do():
+    small = factorize(ReadsItsWeight(), {"head.last": Factorization("svd", (2,))})
+    message = "layer 'head.last' was replaced by several, which have no 'weight': .* leave it out of the plan, or"
+    for model in (small, copy.deepcopy(small)):
+        with pytest.raises(AttributeError, match=message):
+            model(torch.randn(2, 8))
+    assert not hasattr(small.head["last"], "in_features")
 
 
 @pytest.mark.parametrize(

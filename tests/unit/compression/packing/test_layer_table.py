@@ -9,6 +9,7 @@ from torch import nn
 from compression.architecture.channel_order import ChannelOrder
 from compression.packing.container import PackedFileError
 from compression.packing.layer_table import LAYER_TYPES, apply_layer_table, describe_layer, describe_layers
+from compression.pruning.masked_norm import MaskedNorm
 
 LAYERS = [
     nn.Conv1d(4, 6, 3, stride=2, groups=2, bias=False),
@@ -23,6 +24,7 @@ LAYERS = [
     nn.BatchNorm1d(3, eps=1e-3, momentum=None),
     nn.BatchNorm2d(3, affine=False),
     nn.BatchNorm3d(3, track_running_stats=False),
+    nn.SyncBatchNorm(3, momentum=0.2),
     nn.InstanceNorm1d(2, affine=True),
     nn.InstanceNorm2d(2),
     nn.InstanceNorm3d(2, track_running_stats=True),
@@ -39,6 +41,8 @@ LAYERS = [
     nn.Tanh(),
     nn.Identity(),
     ChannelOrder(6),
+    MaskedNorm(4, -3, over_positions=True, eps=0.1, bias=False),
+    MaskedNorm(4, -1, affine=False),
 ]
 
 
@@ -50,7 +54,7 @@ def test_the_examples_cover_every_type():
 def test_a_layer_is_rebuilt_in_place_of_another(layer):
     model = nn.Sequential(nn.Linear(1, 1))
     table = json.loads(json.dumps(describe_layers(nn.Sequential(layer))))
-    apply_layer_table(model, table)
+    assert apply_layer_table(model, table) is model
     assert str(model[0]) == str(layer)
     assert describe_layer(model[0]) == describe_layer(layer)
     shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in layer.state_dict().items()}
@@ -122,6 +126,9 @@ CONV = {"type": "Conv2d", "in_channels": 1, "out_channels": 1, "kernel_size": 1,
         ({**CONV, "padding": "evil"}, "Conv2d can't have padding = evil"),
         ({**CONV, "padding_mode": "evil"}, "Conv2d can't have padding_mode = evil"),
         ({**CONV, "in_channels": 1 << 30, "out_channels": 1 << 30, "kernel_size": 1 << 30}, "no Conv2d can have"),
+        ({"type": "MaskedNorm", "channels": 2, "dim": 1}, "MaskedNorm can't have dim = 1"),
+        ({"type": "MaskedNorm", "channels": 2, "dim": -9}, "MaskedNorm can't have dim = -9"),
+        ({"type": "subclass of LayerNorm", "normalized_shape": [1]}, "has a ReLU, no subclass of LayerNorm"),
         ({"type": "Sequential", "children": ["a.b"]}, "a child can't be called 'a.b'"),
         ({"type": "Sequential", "children": ["forward"]}, "a child can't be called 'forward'"),
         ({"type": "Sequential", "children": ["__class__"]}, "a child can't be called '__class__'"),
@@ -151,6 +158,28 @@ def test_a_row_that_is_no_layer_is_an_error(row, message):
 def test_a_table_that_does_not_fit_is_an_error(table, message):
     with pytest.raises(PackedFileError, match=message):
         apply_layer_table(nn.Sequential(nn.ReLU()), table)
+
+
+class OwnNorm(nn.LayerNorm):
+    pass
+
+
+def test_a_subclass_of_layer_norm_is_the_bases_own_made_smaller():
+    model = nn.Sequential(OwnNorm((3, 6), eps=0.5, bias=False))
+    norm = model[0]
+    norm.weight.requires_grad_(False)
+    apply_layer_table(model, describe_layers(nn.Sequential(OwnNorm((3, 4)))))
+    assert model[0] is norm
+    assert (norm.normalized_shape, norm.eps, norm.bias) == ((3, 4), 0.5, None)
+    assert norm.weight.shape == (3, 4)
+    assert not norm.weight.requires_grad
+
+
+@pytest.mark.parametrize("sizes", [[7], [3, 7], [4, 6], [3], [3, 0], [3, "6"], (3, 6), 6, None])
+def test_a_subclass_of_layer_norm_is_made_no_larger(sizes):
+    row = {"name": "0", "type": "subclass of LayerNorm", "normalized_shape": sizes}
+    with pytest.raises(PackedFileError, match=r"layer '0': .* none larger, as the base model's \[3, 6\] are needed"):
+        apply_layer_table(nn.Sequential(OwnNorm((3, 6))), [row])
 
 
 def test_layers_of_other_types_are_not_described():

@@ -5,11 +5,15 @@ import torch
 import torchvision
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from networks import IMAGE, TORCHVISION, ChannelsLast, every_other, torchvision_network
 from random_graphs import draw_network, network_plans
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from compression.architecture.rewriting import rewrite_grouped, rewrite_separable
+from compression.low_rank.factorization import Factorization
+from compression.low_rank.factorizing import factorize
 from compression.low_rank.svd import factorize_linear
 from compression.low_rank.tucker import factorize_tucker
 from compression.low_rank.uniform import factorize_to_budget
@@ -21,6 +25,7 @@ from compression.pruning.allocation import keep_counts
 from compression.pruning.criteria import signed_gamma
 from compression.pruning.cut import prune
 from compression.pruning.graph import channel_graph
+from compression.pruning.masking import mask
 from compression.quantization import quantize
 from compression.quantization.activations import quantize_activations
 from compression.quantization.affine import AffineSpec, quantize_affine
@@ -162,6 +167,145 @@ def test_a_resnet18_needs_nothing_but_its_constructor(tmp_path):
     assert torch.equal(loaded(images), small(images))
 
 
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_a_pruned_torchvision_network_comes_back_and_can_be_trained(tmp_path, name):
+    base = torchvision_network(name).float()
+    graph = channel_graph(base, IMAGE)
+    cut = prune(base, graph, every_other(graph))
+    assert_comes_back(tmp_path / "cut", cut, base)
+
+
+def assert_comes_back(path, model, base):
+    """The same outputs bit for bit, then again after the same step of training."""
+    save_model(model, path)
+    loaded = load_model(path, base)
+    images = torch.randn(2, *IMAGE)
+    for _ in range(2):
+        results = [each(images) for each in (model, loaded)]
+        assert torch.equal(*results)
+        for each, result in zip((model, loaded), results, strict=True):
+            result.square().mean().backward()
+            torch.optim.SGD(each.parameters(), 0.01).step()
+            each.zero_grad()
+    assert not torch.equal(model(images), results[0])
+
+
+def test_what_stands_for_a_layer_is_known_as_such_in_the_loaded_model_too(tmp_path):
+    base = nn.Sequential(nn.Sequential(nn.Linear(8, 8)))
+    save_model(factorize_to_budget(base, 60), tmp_path / "file")
+    loaded = load_model(tmp_path / "file", base)
+    with pytest.raises(AttributeError, match=r"layer '0\.0' was replaced by several, which have no 'weight'"):
+        loaded[0][0].weight.sum()
+
+
+@pytest.mark.parametrize("change", sorted(STRUCTURE))
+def test_what_is_not_trained_stays_so(tmp_path, change):
+    torch.manual_seed(0)
+    base, images = nn.Sequential(), torch.randn(2, 4, 6, 6)
+    base.body, base.norm, base.head = nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.Linear(4, 6)
+    base.body.weight.requires_grad_(False)
+    base.head.weight.requires_grad_(False)
+    base.norm.bias.requires_grad_(False)
+    base.eval()
+    changed = STRUCTURE[change](base, images)
+    if change == "prune":
+        changed.head.weight.requires_grad_(False)
+    save_model(changed, tmp_path / "file")
+    loaded = load_model(tmp_path / "file", base)
+    flags = [{name: p.requires_grad for name, p in each.named_parameters()} for each in (changed, loaded)]
+    assert flags[0] == flags[1]
+    assert not all(flags[0].values())
+
+
+@pytest.mark.parametrize(
+    ("base", "change"),
+    [
+        (nn.Conv2d(8, 8, 3, padding=1), lambda conv: rewrite_separable(conv).model),
+        (nn.Conv2d(8, 8, 3, padding=1), lambda conv: rewrite_grouped(conv, 2).model),
+        (nn.Conv2d(8, 8, 3), lambda conv: factorize(conv, {"": Factorization("tucker", (2, 2))})),
+        (nn.Linear(32, 3), lambda linear: quantize_weights(factorize_to_budget(linear, 60), AffineSpec(4))),
+    ],
+    ids=["separable", "grouped", "factorized", "quantized"],
+)
+def test_a_model_of_one_layer_comes_back(tmp_path, base, change):
+    base.eval()
+    model = change(base)
+    assert str(model) != str(base)
+    save_model(model, tmp_path / "file")
+    loaded = load_model(tmp_path / "file", base)
+    images = torch.randn(2, 8, 32, 32)
+    assert torch.equal(loaded(images), model(images))
+    assert not any(module.training for module in (loaded, *loaded.children()))
+
+
+class Scaled(nn.Module):
+    """A free parameter, a free buffer, and a norm of a class of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 1)
+        self.scale = nn.Parameter(torch.rand(8, 1, 1))
+        self.register_buffer("shift", torch.rand(8, 1, 1))
+        self.norm = FirstNorm(8)
+
+    def forward(self, images):
+        return self.second(self.norm(self.first(images) * self.scale + self.shift)).mean((2, 3))
+
+
+class FirstNorm(nn.LayerNorm):
+    def forward(self, images):
+        channels_last = images.permute(0, 2, 3, 1)
+        return F.layer_norm(channels_last, self.normalized_shape, self.weight, self.bias).permute(0, 3, 1, 2)
+
+
+def between(*layers):
+    return nn.Sequential(nn.Conv2d(3, 8, 3), *layers, nn.Conv2d(8, 2, 1))
+
+
+@pytest.mark.parametrize("made", ["prune", "mask"])
+@pytest.mark.parametrize(
+    "base",
+    [
+        Scaled(),
+        between(nn.SyncBatchNorm(8)),
+        between(nn.GroupNorm(1, 8, eps=0.1)),
+        between(nn.GroupNorm(1, 8, affine=False)),
+        between(ChannelsLast(8)),
+    ],
+    ids=["free", "sync", "group", "plain", "last"],
+)
+def test_whatever_pruning_makes_smaller_comes_back(tmp_path, base, made):
+    base.eval()
+    graph = channel_graph(base, IMAGE)
+    smaller = {"prune": prune, "mask": mask}[made](base, graph, every_other(graph))
+    assert_comes_back(tmp_path / "file", smaller, base)
+
+
+@pytest.mark.parametrize(
+    ("layer", "tensor", "message"),
+    [
+        (nn.Linear(2, 2), torch.ones(3, 2), r"layer '0': its weight has shape \(3, 2\), and .* sizes \(2, 2\)"),
+        (nn.BatchNorm2d(4), torch.ones(2), r"layer '0': its weight has shape \(2,\), and .* sizes \(4,\)"),
+    ],
+)
+def test_a_layer_that_belies_its_sizes_is_not_saved(tmp_path, layer, tensor, message):
+    layer.weight = nn.Parameter(tensor)
+    with pytest.raises(ValueError, match=message):
+        save_model(nn.Sequential(layer), tmp_path / "file")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("scale", (9, 1, 1)), ("shift", (8, 1, 2)), ("scale", (8,)), ("scale", (0, 1, 1)), ("norm.weight", (4,))],
+)
+def test_a_tensor_larger_than_the_bases_is_an_error(tmp_path, name, shape):
+    save_model(Scaled(), tmp_path / "file")
+    rewritten(tmp_path / "file", exchanged(name, torch.ones(shape)))
+    with pytest.raises(PackedFileError, match=rf"tensor '{name}' has shape .*; the base model .* needs \(8"):
+        load_model(tmp_path / "file", Scaled())
+
+
 def small_model():
     return nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1, bias=False))
 
@@ -222,6 +366,31 @@ def test_a_file_that_lies_is_an_error_that_names_it(saved, change, message):
     rewritten(saved, change)
     with pytest.raises(PackedFileError, match=rf"file: .*({message})"):
         load_model(saved, small_model())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda header, _: header.update(masks=None), "'masks' is 'None'"),
+        (lambda header, _: header.update(masks=[1]), "'masks' is"),
+        (lambda header, _: header["masks"][0].update(layer="1"), "mask .* fits no layer"),
+        (lambda header, _: header["masks"].append(header["masks"][0]), "mask .* fits no layer"),
+        (
+            lambda header, _: header["masks"][0].update(dropped=3),
+            "mask of layer '2': 'dropped' must list .* its 4 input",
+        ),
+        (lambda header, _: header["masks"][0].update(dropped=[4]), "mask of layer '2': 'dropped' must list"),
+        (lambda header, _: header["masks"][0].update(dropped=[-1]), "mask of layer '2': 'dropped' must list"),
+        (lambda header, _: header["masks"][0].update(dropped=[True]), "mask of layer '2': 'dropped' must list"),
+    ],
+)
+def test_a_mask_that_lies_is_an_error_that_names_it(tmp_path, change, message):
+    base, path = small_model(), tmp_path / "file"
+    graph = channel_graph(base, (2, 4, 4))
+    save_model(mask(base, graph, every_other(graph)), path)
+    rewritten(path, change)
+    with pytest.raises(PackedFileError, match=rf"file: {message}"):
+        load_model(path, small_model())
 
 
 def test_an_order_that_is_no_permutation_is_an_error(tmp_path):

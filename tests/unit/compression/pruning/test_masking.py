@@ -11,7 +11,8 @@ from torch import nn
 
 from compression.pruning.cut import prune, units_to_keep
 from compression.pruning.graph import channel_graph
-from compression.pruning.masking import MaskedNorm, mask
+from compression.pruning.masked_norm import MaskedNorm
+from compression.pruning.masking import mask
 
 SMALL = (3, 6, 6)
 
@@ -70,8 +71,8 @@ def test_a_masked_layer_norm_has_the_kept_channels_statistics():
     kept = torch.tensor([True, False, True, True, False])
     inputs = images((2, 3, 4, 5))
     expected = F.layer_norm(inputs[..., kept], (3,), norm.weight[kept], norm.bias[kept], norm.eps)
-    torch.testing.assert_close(outputs(MaskedNorm(norm, kept, -1), inputs)[..., kept], expected)
-    channels_first = outputs(MaskedNorm(norm, kept, -3), inputs.permute(0, 3, 1, 2))
+    torch.testing.assert_close(outputs(MaskedNorm.of(norm, kept, -1), inputs)[..., kept], expected)
+    channels_first = outputs(MaskedNorm.of(norm, kept, -3), inputs.permute(0, 3, 1, 2))
     torch.testing.assert_close(channels_first[:, kept], expected.permute(0, 3, 1, 2))
 
 
@@ -81,7 +82,7 @@ def test_a_masked_group_norm_has_the_kept_channels_statistics_over_all_positions
     kept = torch.tensor([True, False, True, True])
     inputs = images((2, 4, 3, 3))
     expected = F.group_norm(inputs[:, kept], 1, eps=norm.eps)
-    torch.testing.assert_close(outputs(MaskedNorm(norm, kept, -3), inputs)[:, kept], expected)
+    torch.testing.assert_close(outputs(MaskedNorm.of(norm, kept, -3), inputs)[:, kept], expected)
 
 
 def test_without_leaving_channels_out_a_layer_norm_would_differ():
