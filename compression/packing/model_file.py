@@ -30,7 +30,7 @@ from compression.packing.tensors import DEFAULT_LIMIT, Packable, decode_tensors,
 from compression.pruning.masking import InputMask
 from compression.quantization import QuantizedTensor
 from compression.quantization.activations import INPUT, OUTPUT, attach_activation_quantizer
-from compression.quantization.affine import AffineTensor, Grid
+from compression.quantization.affine import AffineTensor, Grid, encode
 from compression.quantization.codebook import CodebookTensor, CodebookWeight, attach_codebook
 from compression.quantization.fake import FakeQuantize, FakeQuantizedWeight, attach_grid, freeze
 from compression.quantization.layers import channel_dimension, input_channels, weight_layers
@@ -52,9 +52,10 @@ def save_model(model: nn.Module, path: str | os.PathLike[str], entropy_coded: bo
         Size of the file in bytes.
 
     Raises:
-        ValueError: If something in the model's state is no tensor, a weight has a parametrization of another kind, or
-            layers that share a parameter hold it in different ways, such as one of them in codes, or a layer's tensors
-            are not of the sizes that the layer states, so that it could not be loaded.
+        ValueError: If something in the model's state is no tensor, a weight has a parametrization of another kind or is
+            of a type too coarse for its grid, layers that share a parameter hold it in different ways, such as one of
+            them in codes, or a layer's tensors are not of the sizes that the layer states, so that it could not be
+            loaded.
         OSError: If the file can't be written.
     """
     frozen = freeze(model)
@@ -110,7 +111,8 @@ def model_tensors(model: nn.Module) -> dict[str, Packable]:
     """The state of a model by name, quantized weights as their codes.
 
     Raises:
-        ValueError: If something in it is no tensor, or a weight has a parametrization of another kind.
+        ValueError: If something in it is no tensor, or a weight has a parametrization of another kind or is of a type
+            too coarse for its grid.
     """
     tensors: dict[str, Packable] = {}
     for key, tensor in model.state_dict().items():
@@ -164,9 +166,20 @@ def _shape(packed: Packable) -> torch.Size:
 def _quantized_weight(name: str, layer: nn.Module) -> Packable:
     steps = list(layer.get_submodule("parametrizations.weight").children())
     if len(steps) == 1 and isinstance(steps[0], FakeQuantizedWeight | CodebookWeight):
-        return steps[0].quantized(layer.get_parameter("parametrizations.weight.original"))
+        packed = steps[0].quantized(layer.get_parameter("parametrizations.weight.original"))
+        if isinstance(packed, AffineTensor) and not torch.equal(_encoded_again(packed), packed.codes):
+            raise ValueError(
+                f"layer {name!r}: {packed.dtype} is too coarse for its grid; cast it before it is quantized"
+            )
+        return packed
     kinds = [type(step).__name__ for step in steps]
     raise ValueError(f"layer {name!r}: its weight is parametrized by {kinds}; only one quantizer can be stored")
+
+
+def _encoded_again(packed: AffineTensor) -> Tensor:
+    """The codes of the values that a file gives back, which in a short floating point type are rounded once more."""
+    short = packed.dtype in (torch.float16, torch.bfloat16)
+    return encode(packed.dequantize(), packed.grid).codes if short else packed.codes
 
 
 def _describe_activations(model: nn.Module) -> list[dict[str, Any]]:
@@ -231,12 +244,18 @@ def _fill(model: nn.Module, tensors: Mapping[str, Packable], device: torch.devic
             module.to_empty(device=device, recurse=False)
     for name, packed in tensors.items():
         _set(model, name, restore(packed).to(device))
+    sharing = dict[nn.Parameter, list[nn.Module]]()
+    codebooks = dict[nn.Parameter, CodebookTensor]()
     for name, packed in tensors.items():
         layer = model.get_submodule(name.rpartition(".")[0])
         if isinstance(packed, AffineTensor):
             attach_grid(layer, packed.grid)
         elif isinstance(packed, CodebookTensor):
-            attach_codebook(layer, packed)
+            weight = layer.get_parameter("weight")
+            sharing.setdefault(weight, []).append(layer)
+            codebooks[weight] = packed
+    for weight, codebook in codebooks.items():
+        attach_codebook(sharing[weight], codebook)
     model.to(device)
 
 

@@ -122,7 +122,7 @@ def _size_beside(entry: Mapping[str, Any]) -> int:
     if entry["kind"] == "range":
         return 2 * 4
     if entry["kind"] == "codebook":
-        return 4 * int(entry["centroids"])
+        return _centroid_dtype(entry).itemsize * int(entry["centroids"])
     scales = 1 if entry["axis"] is None else int(entry["shape"][entry["axis"]])
     return scales * (4 if entry["symmetric"] else 4 + 1)
 
@@ -162,7 +162,8 @@ class _Writer:
             return {"kind": "affine", "bits": grid.bits, "symmetric": grid.symmetric, "axis": grid.axis}
         if isinstance(tensor, CodebookTensor):
             self._store(tensor.centroids)
-            return {"kind": "codebook", "bits": tensor.bits, "centroids": len(tensor.centroids)}
+            details = {"kind": "codebook", "bits": tensor.bits, "centroids": len(tensor.centroids)}
+            return details if tensor.centroids.dtype == torch.float32 else {**details, "type": "float64"}
         self._store(torch.tensor([tensor.minimum, tensor.maximum]))
         return {"kind": "range"}
 
@@ -266,7 +267,7 @@ class _Reader:
         bits, count = entry["bits"], entry["centroids"]
         if type(bits) is not int or type(count) is not int:
             raise ValueError(f"bits {bits!r} and centroids {count!r} must be numbers")
-        centroids = self._take("float32", count)
+        centroids = self._take(_name(_centroid_dtype(entry)), count)
         return CodebookTensor(self._codes(entry, bits), centroids, bits, _restored_dtype(entry))
 
     def _codes(self, entry: Mapping[str, Any], bits: int) -> Tensor:
@@ -299,6 +300,10 @@ def _dtype(name: object) -> torch.dtype:
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"type {str(name)[:80]!r} is unknown")
     return dtype
+
+
+def _centroid_dtype(entry: Mapping[str, Any]) -> torch.dtype:
+    return _dtype(entry.get("type", "float32"))
 
 
 def _restored_dtype(entry: Mapping[str, Any]) -> torch.dtype:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils.parametrize import ParametrizationList
 
 from compression.pruning.share import share_of
 
@@ -15,10 +16,27 @@ Masks = Mapping[str, Tensor]
 def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights of convolutions and linear layers by full name; biases and normalization stay dense.
 
-    One that layers share is given once, by the first's name. One that is computed from others, as by weight
-    normalization, is left out: it can't be set.
+    One that layers share is given once, by the first's name. `unprunable_weights` names those that are left out.
     """
     return {name: layer.get_parameter("weight").detach() for name, layer in _weighted_layers(model).items()}
+
+
+def unprunable_weights(model: nn.Module) -> dict[str, str]:
+    """Why matrices and kernels are not among `prunable_weights`, by full name.
+
+    A weight that is computed from others, as by weight normalization, can't be set; other layers' may mean anything.
+    """
+    prunable = {id(layer.weight) for layer in _weighted_layers(model).values()}
+    left = {}
+    for name, module in model.named_modules():
+        if isinstance(module, _ConvNd | nn.Linear):
+            if "weight" not in dict(module.named_parameters(recurse=False)):
+                left[_within(name, "weight")] = "is computed from other tensors"
+        elif not isinstance(module, ParametrizationList):
+            for key, parameter in module.named_parameters(recurse=False):
+                if parameter.ndim > 1 and id(parameter) not in prunable:
+                    left[_within(name, key)] = f"belongs to a {type(module).__name__}, no convolution or linear layer"
+    return left
 
 
 def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
@@ -67,7 +85,7 @@ def n_m_masks(model: nn.Module, n: int = 2, m: int = 4) -> dict[str, Tensor]:
 
 
 def n_m_left_dense(model: nn.Module, m: int = 4) -> dict[str, str]:
-    """Why `n_m_masks` leaves weights dense, by full name: those whose inputs don't split into patterns of m.
+    """Why `n_m_masks` leaves weights dense, by full name: those whose inputs don't split, and `unprunable_weights`.
 
     Raises:
         ValueError: If m is less than 1.
@@ -75,7 +93,8 @@ def n_m_left_dense(model: nn.Module, m: int = 4) -> dict[str, str]:
     if m < 1:
         raise ValueError(f"m is {m}; at least 1 is possible")
     inputs = {name: _inputs_of_each(layer) for name, layer in _weighted_layers(model).items()}
-    return {name: f"has {size} inputs to each output, no multiple of {m}" for name, size in inputs.items() if size % m}
+    unfit = {name: f"has {size} inputs to each output, no multiple of {m}" for name, size in inputs.items() if size % m}
+    return unfit | unprunable_weights(model)
 
 
 def cubic_sparsity(step: int, start: int, end: int, final: float, initial: float = 0.0) -> float:
@@ -138,9 +157,13 @@ def _weighted_layers(model: nn.Module) -> dict[str, _ConvNd | nn.Linear]:
     for name, layer in model.named_modules():
         if isinstance(layer, _ConvNd | nn.Linear) and "weight" in dict(layer.named_parameters(recurse=False)):
             if id(layer.weight) not in seen:
-                found[f"{name}.weight" if name else "weight"] = layer
+                found[_within(name, "weight")] = layer
             seen.add(id(layer.weight))
     return found
+
+
+def _within(module: str, tensor: str) -> str:
+    return f"{module}.{tensor}" if module else tensor
 
 
 def _inputs_of_each(layer: _ConvNd | nn.Linear) -> int:

@@ -166,21 +166,24 @@ def fit_grid(tensor: Tensor, spec: AffineSpec, name: str = "tensor") -> Grid:
         return grid_of_range(rows.new_zeros(0), rows.new_zeros(0), spec)
     if rows.shape[1] == 0:
         rows = rows.new_zeros(rows.shape[0], 1)
-    return grid_of_range(*spec.ranges(rows, levels, spec.symmetric), spec)
+    limits = torch.finfo(tensor.dtype)
+    # Of smaller steps the tensor's type could not tell one from the next.
+    return grid_of_range(*spec.ranges(rows, levels, spec.symmetric), spec, least=limits.tiny * limits.eps)
 
 
-def grid_of_range(low: Tensor, high: Tensor, spec: AffineSpec) -> Grid:
+def grid_of_range(low: Tensor, high: Tensor, spec: AffineSpec, least: float = 0.0) -> Grid:
     """The grid whose lowest code stands for about `low`, and whose highest for about `high`.
 
     Args:
         low: float64, (channels,) or (1,), none above zero.
         high: Of the same shape, none below zero.
         spec: Its rule is not used.
+        least: Smallest scale allowed; float32's least normal number if that is larger.
     """
     limits = torch.finfo(torch.float32)
     levels = 2**spec.bits - (2 if spec.symmetric else 1)
     # Below the least normal number float32 loses digits; a range of width zero gets some grid, too.
-    step = (high / levels - low / levels).clamp(min=limits.tiny)
+    step = (high / levels - low / levels).clamp(min=max(limits.tiny, least))
     if spec.symmetric:
         zero_point, reach = torch.full_like(step, 2 ** (spec.bits - 1)), torch.full_like(step, levels / 2)
     else:

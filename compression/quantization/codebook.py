@@ -12,7 +12,7 @@ algorithm on all values, which only lowers the error.
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,7 +38,7 @@ class CodebookTensor:
 
     Attributes:
         codes: uint8, of the tensor's shape, each below the number of centroids.
-        centroids: float32, (at most 2^bits,), at least one.
+        centroids: float32, or float64 where training made them so; (at most 2^bits,), at least one.
         bits: 1 to 8.
         dtype: Floating point type that values are restored in.
 
@@ -53,10 +53,11 @@ class CodebookTensor:
 
     def __post_init__(self) -> None:
         _check_bits(self.bits)
-        if self.codes.dtype != torch.uint8 or self.centroids.dtype != torch.float32 or self.centroids.ndim != 1:
+        floating = self.centroids.dtype in (torch.float32, torch.float64)
+        if self.codes.dtype != torch.uint8 or not floating or self.centroids.ndim != 1:
             raise ValueError(
                 f"codes are {self.codes.dtype}, centroids {self.centroids.dtype} of {self.centroids.ndim} dimensions; "
-                "torch.uint8 and a row of torch.float32 are needed"
+                "torch.uint8 and a row of torch.float32 or float64 are needed"
             )
         count = len(self.centroids)
         if not 1 <= count <= 2**self.bits:
@@ -209,7 +210,9 @@ class CodebookWeight(nn.Module):
 
     def quantized(self, centroids: Tensor) -> CodebookTensor:
         """Codes and present centroids."""
-        return CodebookTensor(self.codes, centroids.detach().float(), self.bits, centroids.dtype)
+        values = centroids.detach()
+        stored = values if values.dtype == torch.float64 else values.float()
+        return CodebookTensor(self.codes, stored, self.bits, centroids.dtype)
 
 
 def share_weights(
@@ -221,7 +224,8 @@ def share_weights(
     """A copy of a model whose convolutional and linear weights are codebooks.
 
     Training moves the centroids: the gradient of a centroid is the sum of those of its weights, so that a learning rate
-    for weights, which are thousands to a centroid, is far too large for centroids.
+    for weights, which are thousands to a centroid, is far too large for centroids. Layers with one weight have one
+    codebook.
 
     Args:
         model: Stays as it is.
@@ -230,22 +234,37 @@ def share_weights(
         quantizer: Makes codes of a weight, bits and its name.
 
     Raises:
-        ValueError: If `bits` is out of range, a name to skip is no such layer, or a weight is not finite or already
-            parametrized.
+        ValueError: If `bits` is out of range, a name to skip is no such layer, or a weight is not finite, already
+            parametrized, or also that of a module which stays as it is.
     """
     shared = copy.deepcopy(model)
-    for name, layer in weight_layers(shared, skip).items():
+    layers = weight_layers(shared, skip)
+    tied = dict[nn.Parameter, list[str]]()
+    for name, layer in layers.items():
         check_unparametrized(name, layer)
-        attach_codebook(layer, quantizer(layer.get_parameter("weight"), bits, f"{name}.weight"))
+        tied.setdefault(layer.get_parameter("weight"), []).append(name)
+    for name, parameter in shared.named_parameters(remove_duplicate=False):
+        owner, _, leaf = name.rpartition(".")
+        if parameter in tied and (owner not in layers or leaf != "weight"):
+            raise ValueError(f"layer {tied[parameter][0]!r}: its weight is {name!r}, too, which stays; skip the layer")
+    for weight, names in tied.items():
+        attach_codebook([layers[name] for name in names], quantizer(weight, bits, f"{names[0]}.weight"))
     return shared
 
 
-def attach_codebook(layer: nn.Module, quantized: CodebookTensor) -> None:
-    """Makes a layer's weight a codebook."""
-    own_parametrized_class(layer)
-    # The centroids are of another shape than the weight, which torch calls unsafe.
-    parametrize.register_parametrization(layer, "weight", CodebookWeight(quantized), unsafe=True)
-    layer.get_parameter("parametrizations.weight.original").data.copy_(quantized.centroids)
+def attach_codebook(layers: Sequence[nn.Module], quantized: CodebookTensor) -> None:
+    """Makes the weight of layers, of one or of several that share it, a codebook."""
+    centroids: nn.Parameter | None = None
+    for layer in layers:
+        own_parametrized_class(layer)
+        # torch gives the very parameter its new shape, which must not happen twice to one that is shared.
+        weight = layer.get_parameter("weight")
+        layer.register_parameter("weight", nn.Parameter(weight.detach().clone(), weight.requires_grad))
+        parametrize.register_parametrization(layer, "weight", CodebookWeight(quantized), unsafe=True)
+        if centroids is None:
+            centroids = layer.get_parameter("parametrizations.weight.original")
+            centroids.data.copy_(quantized.centroids)
+        layer.get_submodule("parametrizations.weight").register_parameter("original", centroids)
 
 
 def _check_bits(bits: int) -> None:

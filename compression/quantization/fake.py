@@ -164,13 +164,21 @@ def freeze(model: nn.Module) -> nn.Module:
 
 
 def bake(model: nn.Module) -> nn.Module:
-    """A copy whose quantized weights, affine and codebook, are plain parameters with the values in use."""
+    """A copy whose quantized weights, affine and codebook, are plain parameters with the values in use.
+
+    Layers that share a weight and quantize it alike share the new one.
+    """
     baked = copy.deepcopy(model)
+    made = dict[Tensor, nn.Parameter]()
     for layer in weight_layers(baked).values():
         if parametrize.is_parametrized(layer, "weight") and _is_ours(layer):
+            original = layer.get_parameter("parametrizations.weight.original")
             with torch.no_grad():
                 weight = layer.weight.clone()  # type: ignore[operator]
             replace_weight(layer, weight)
+            first = made.setdefault(original, layer.get_parameter("weight"))
+            if torch.equal(first, weight):
+                layer.register_parameter("weight", first)
     return baked
 
 

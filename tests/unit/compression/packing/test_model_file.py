@@ -28,10 +28,10 @@ from compression.pruning.graph import channel_graph
 from compression.pruning.masking import mask
 from compression.quantization import quantize
 from compression.quantization.activations import quantize_activations
-from compression.quantization.affine import AffineSpec, quantize_affine
+from compression.quantization.affine import AffineSpec, Grid, quantize_affine
 from compression.quantization.bias_correction import correct_biases
 from compression.quantization.codebook import share_weights
-from compression.quantization.fake import bake, follow_weights, quantize_weights
+from compression.quantization.fake import attach_grid, bake, follow_weights, quantize_weights
 from compression.quantization.folding import fold_batch_norms
 from compression.quantization.ranges import min_max
 
@@ -447,18 +447,55 @@ def test_layers_that_share_a_weight_share_it_again_or_are_an_error(tmp_path):
     for base, given_to, quantized in (
         (TiedEmbedding(), indices, lambda model: quantize_weights(model, AffineSpec(4), skip=["head"])),
         (tied_layers(), inputs, lambda model: quantize_weights(model, AffineSpec(4))),
+        (tied_layers(), inputs, lambda model: share_weights(model, 2)),
     ):
         model = quantized(base)
         save_model(model, tmp_path / "file")
-        assert torch.equal(load_model(tmp_path / "file", base)(given_to), model(given_to))
+        loaded = load_model(tmp_path / "file", base)
+        assert len(list(loaded.parameters())) == len(list(model.parameters())) == len(list(base.parameters()))
+        for each in (model, loaded):
+            each(given_to).square().sum().backward()
+            torch.optim.SGD(each.parameters(), 0.01).step()
+        assert torch.equal(loaded(given_to), model(given_to))
+        assert len(list(bake(loaded).parameters())) == len(list(base.parameters()))
     for model, names in (
         (quantize_weights(TiedEmbedding(), AffineSpec(4)), "'embed.weight' and 'head.weight'"),
         (quantize_weights(tied_layers(), AffineSpec(4), skip=["0"]), r"'0\.weight' and '2\.weight'"),
-        (share_weights(tied_layers(), 2), r"'0\.weight' and '2\.weight'"),
     ):
         with pytest.raises(ValueError, match=f"{names} are one parameter, but not quantized alike"):
             save_model(model, tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
+
+
+def test_centroids_trained_in_double_precision_come_back(tmp_path):
+    torch.manual_seed(0)
+    base, inputs = nn.Sequential(nn.Linear(4, 4)).double(), torch.randn(2, 4, dtype=torch.float64)
+    model = share_weights(base, 2)
+    model(inputs).square().sum().backward()
+    torch.optim.SGD(model.parameters(), 0.01).step()
+    save_model(model, tmp_path / "file")
+    loaded = load_model(tmp_path / "file", base)
+    assert torch.equal(loaded(inputs), model(inputs))
+    assert not torch.equal(loaded[0].weight, loaded[0].weight.float().double())
+
+
+@pytest.mark.parametrize("largest", [3e-7, 1e-6, 7e-6, 1e-5, 1e-3])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_channel_near_the_least_number_of_a_short_type_comes_back(tmp_path, largest, symmetric):
+    torch.manual_seed(0)
+    base, inputs = nn.Sequential(nn.Linear(64, 2)), torch.randn(8, 64).half()
+    base[0].weight.data[0] *= largest
+    model = quantize_weights(copy.deepcopy(base).half(), AffineSpec(8, symmetric))
+    save_model(model, tmp_path / "file")
+    assert torch.equal(load_model(tmp_path / "file", base)(inputs), model(inputs))
+
+
+def test_a_grid_that_is_finer_than_the_weights_type_is_an_error(tmp_path):
+    layer = nn.Linear(2, 1).half()
+    nn.init.constant_(layer.weight, 8 * 2.0**-24)
+    attach_grid(layer, Grid(torch.tensor([0.45 * 2.0**-24]), torch.tensor([4], dtype=torch.int32), 3, True, None))
+    with pytest.raises(ValueError, match=r"layer '0': torch\.float16 is too coarse for its grid; cast it before"):
+        save_model(nn.Sequential(layer), tmp_path / "file")
 
 
 @pytest.mark.parametrize("shape", [(8, 6, 3, 3), (5, 3, 5, 5)])

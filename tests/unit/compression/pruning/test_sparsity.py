@@ -18,6 +18,7 @@ from compression.pruning.sparsity import (
     n_m_masks,
     prunable_weights,
     sparsity,
+    unprunable_weights,
 )
 
 properties = settings(deadline=None, max_examples=30)
@@ -169,8 +170,22 @@ def test_a_weight_that_layers_share_is_masked_once():
 def test_computed_weights_are_left_out(wrap):
     network = nn.Sequential(wrap(nn.Linear(8, 8)), nn.Linear(8, 4))
     assert list(prunable_weights(network)) == list(n_m_masks(network)) == ["1.weight"]
+    assert unprunable_weights(network) == n_m_left_dense(network) == {"0.weight": "is computed from other tensors"}
     apply_masks(network, magnitude_masks(prunable_weights(network), 0.5))
     assert sparsity([network[1].weight]) == 0.5
+
+
+def test_matrices_of_other_layers_are_left_out_and_named():
+    network = nn.ModuleDict(
+        {"words": nn.Embedding(8, 4), "attention": nn.MultiheadAttention(4, 2), "out": nn.Linear(4, 8)}
+    )
+    assert list(prunable_weights(network)) == ["attention.out_proj.weight", "out.weight"]
+    assert unprunable_weights(network) == {
+        "words.weight": "belongs to a Embedding, no convolution or linear layer",
+        "attention.in_proj_weight": "belongs to a MultiheadAttention, no convolution or linear layer",
+    }
+    network["out"].weight = network["words"].weight
+    assert list(unprunable_weights(network)) == ["attention.in_proj_weight"]
 
 
 def test_the_schedule_is_zhu_and_guptas():

@@ -105,6 +105,21 @@ def test_the_model_itself_and_earlier_copies_stay_as_they_were():
     assert isinstance(model[0].weight, nn.Parameter)
 
 
+def test_layers_with_one_weight_have_one_codebook():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4, bias=False))
+    model[1].weight = model[0].weight
+    shared = share_weights(model, 2)
+    assert [parameter.shape for parameter in shared.parameters()] == [(4,), (4,)]
+    inputs = torch.randn(3, 4)
+    assert torch.equal(shared(inputs), bake(shared)(inputs))
+    shared(inputs).square().sum().backward()
+    torch.optim.SGD(shared.parameters(), 0.1).step()
+    assert torch.equal(shared[0].weight, shared[1].weight)
+    with pytest.raises(ValueError, match=r"layer '0': its weight is '1\.weight', too, which stays; skip the layer"):
+        share_weights(model, 2, skip=["1"])
+
+
 @pytest.mark.parametrize("bits", [0, 9])
 def test_bits_out_of_range_are_an_error(bits):
     with pytest.raises(ValueError, match=f"bits are {bits}; 1 to 8"):
