@@ -220,13 +220,13 @@ class Store:
         raise FileExistsError(errno.EEXIST, f"run {key[:12]} is damaged and cannot be set aside")
 
     def failure(self, key: str) -> Failure | None:
-        """The tombstone of a run that could not be made; a damaged one is removed, and counts as none."""
+        """The tombstone of a run that could not be made; one that can't be read counts as none, a damaged one goes."""
         try:
             fields = json.loads(self._tombstone(key).read_text(encoding="utf-8"))
             return Failure(str(fields["name"]), str(fields["message"]), str(fields["traceback"]))
-        except FileNotFoundError:
+        except OSError:
             return None
-        except (ValueError, KeyError, TypeError, RecursionError, OSError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             with suppress(StoreError):  # what cannot be removed counts as none all the same
                 self.forget_failure(key)
             return None

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import filelock
 import pytest
@@ -352,6 +353,19 @@ def test_a_damaged_tombstone_counts_as_none(store, content):
     assert not tombstone.exists()
     store.record_failure(KEY, Failure("a", "b", "c"))
     assert store.failure(KEY) == Failure("a", "b", "c")
+
+
+def test_a_tombstone_that_cannot_be_read_stays_and_counts_as_none(store, monkeypatch):
+    failure = Failure("a", "b", "c")
+    store.record_failure(KEY, failure)
+
+    def busy(path, encoding):
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", busy)
+        assert store.failure(KEY) is None
+    assert store.failure(KEY) == failure
 
 
 def test_threads_that_save_one_run_at_once_get_one_run(tmp_path):
