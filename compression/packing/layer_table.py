@@ -11,7 +11,7 @@ the base has, is the base's own, made smaller.
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ from torch.nn.utils import parametrize
 from compression.architecture.channel_order import ChannelOrder
 from compression.architecture.replacement import Replacement
 from compression.packing.container import PackedFileError
-from compression.pruning.masked_norm import MaskedNorm
+from compression.pruning.masked_layers import DROPPED, KEPT, MaskedNorm
 
 _LARGEST_SIZE: Final = 1 << 31
 
@@ -33,8 +33,14 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < _LARGEST_SIZE
 
 
-def _is_dim_from_end(value: object) -> bool:
+def is_dim_from_end(value: object) -> TypeGuard[int]:
+    """Whether a value can be a dimension counted from the last, -1."""
     return type(value) is int and -8 <= value < 0
+
+
+def is_flags(value: object) -> TypeGuard[str]:
+    """Whether a value is text that flags channels, at least one of them as kept."""
+    return isinstance(value, str) and KEPT in value and set(value) <= {KEPT, DROPPED}
 
 
 def _is_sizes(value: object) -> bool:
@@ -122,8 +128,8 @@ LAYER_TYPES: Final[Mapping[type[nn.Module], _Checks]] = {
     nn.Identity: {},
     ChannelOrder: {"channels": _is_size},
     MaskedNorm: {
-        "channels": _is_size,
-        "dim": _is_dim_from_end,
+        "kept": is_flags,
+        "dim": is_dim_from_end,
         "over_positions": _is_flag,
         "eps": _is_number,
         "affine": _is_flag,

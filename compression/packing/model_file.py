@@ -24,16 +24,24 @@ from torch.nn.utils import parametrize
 
 from compression.architecture.channel_order import ChannelOrder
 from compression.packing.container import PackedFileError, read, write
-from compression.packing.layer_table import LAYER_TYPES, apply_layer_table, describe_layers, described_shapes
+from compression.packing.layer_table import (
+    LAYER_TYPES,
+    apply_layer_table,
+    describe_layers,
+    described_shapes,
+    is_dim_from_end,
+    is_flags,
+)
 from compression.packing.state_file import VERSION, check_version
 from compression.packing.tensors import DEFAULT_LIMIT, Packable, decode_tensors, encode_tensors, restore
-from compression.pruning.masking import InputMask
+from compression.pruning.layers import averages_channels, channel_counts, is_known
+from compression.pruning.masked_layers import LayerMask, is_masked, to_flags, to_text
 from compression.quantization import QuantizedTensor
 from compression.quantization.activations import INPUT, OUTPUT, attach_activation_quantizer
 from compression.quantization.affine import AffineTensor, Grid, encode
 from compression.quantization.codebook import CodebookTensor, CodebookWeight, attach_codebook
 from compression.quantization.fake import FakeQuantize, FakeQuantizedWeight, attach_grid, freeze
-from compression.quantization.layers import channel_dimension, input_channels, weight_layers
+from compression.quantization.layers import weight_layers
 
 _PARAMETRIZATIONS = ".parametrizations."
 
@@ -208,9 +216,9 @@ def _apply_activations(model: nn.Module, rows: object) -> None:
 
 
 def _describe_masks(model: nn.Module) -> list[dict[str, Any]]:
-    masks = {name: InputMask.of(layer) for name, layer in weight_layers(model).items()}
+    masks = {name: LayerMask.of(layer) for name, layer in model.named_modules()}
     return [
-        {"layer": name, "dropped": (~mask.kept).nonzero().flatten().tolist()}
+        {"layer": name, "inputs": to_text(mask.inputs), "outputs": to_text(mask.outputs), "dim": mask.dim}
         for name, mask in masks.items()
         if mask is not None
     ]
@@ -219,16 +227,20 @@ def _describe_masks(model: nn.Module) -> list[dict[str, Any]]:
 def _apply_masks(model: nn.Module, rows: object) -> None:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise PackedFileError(f"'masks' is {str(rows)[:80]!r}; a list of objects is needed")
-    layers = weight_layers(model)
+    modules = dict(model.named_modules())
     for row in rows:
-        name, dropped = row.get("layer"), row.get("dropped")
-        if not isinstance(name, str) or name not in layers or InputMask.of(layers[name]) is not None:
+        name, inputs, outputs, dim = (row.get(key) for key in ("layer", "inputs", "outputs", "dim"))
+        layer = modules.get(name) if isinstance(name, str) else None
+        if layer is None or not is_known(layer) or averages_channels(layer) or is_masked(layer):
             raise PackedFileError(f"mask {str(row)[:160]} fits no layer of the model")
-        kept = torch.ones(input_channels(layers[name]), dtype=torch.bool)
-        if not isinstance(dropped, list) or any(type(each) is not int or not 0 <= each < len(kept) for each in dropped):
-            raise PackedFileError(f"mask of layer {name!r}: 'dropped' must list some of its {len(kept)} input channels")
-        kept[dropped] = False
-        InputMask(kept, channel_dimension(layers[name])).attach(layers[name])
+        if not (is_flags(inputs) and is_flags(outputs) and is_dim_from_end(dim)):
+            raise PackedFileError(f"mask of layer {name!r}: {str(row)[:160]} has no flags of channels, or no dimension")
+        counts = channel_counts(layer)
+        if counts is not None and counts != (len(inputs), len(outputs)):
+            raise PackedFileError(
+                f"mask of layer {name!r}: {len(inputs)} channels in and {len(outputs)} out; the layer has {counts}"
+            )
+        LayerMask(to_flags(inputs), to_flags(outputs), dim).attach(layer)
 
 
 def _device(base: nn.Module) -> torch.device:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from compression.pruning import layers
 from compression.pruning.graph import ChannelGraph
+from compression.pruning.masked_layers import is_masked
 from compression.pruning.record import Trace
 from compression.pruning.rules import standard_rules
 from compression.pruning.tracing import trace
@@ -29,11 +30,14 @@ def prune(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Mod
         selection: What stays.
 
     Raises:
-        ValueError: If the selection or graph doesn't fit the model, or its code can't run with fewer channels; the
-            message names the layer or operation.
+        ValueError: If the selection or graph doesn't fit the model, a layer is masked, or the model's code can't run
+            with fewer channels; the message names the layer or operation.
     """
     keep = units_to_keep(graph, selection)
     check_fit(model, graph)
+    for name, layer in model.named_modules():
+        if is_masked(layer):
+            raise ValueError(f"layer {name!r} is masked; load the state dict into the plain model, and prune that")
     cut = copy.deepcopy(model)
     cut_channels(cut, graph, keep)
     _verify(cut, graph, keep)

@@ -62,6 +62,11 @@ class LayerChannels:
     dim: int
     shape: tuple[int, ...]
 
+    @property
+    def dim_from_end(self) -> int:
+        """The dimension counted from the last, which is -1."""
+        return self.dim - len(self.shape)
+
 
 @dataclass(frozen=True, eq=False)
 class ChannelGraph:

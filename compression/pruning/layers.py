@@ -9,6 +9,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from compression.pruning.masked_layers import MaskedNorm
+
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -43,6 +45,19 @@ def makes_channels(layer: nn.Module) -> bool:
     return isinstance(layer, _ConvNd | nn.Linear)
 
 
+def channel_counts(layer: nn.Module) -> tuple[int, int] | None:
+    """How many channels a known layer takes and gives; None for a PReLU of one number, which takes any."""
+    if isinstance(layer, _ConvNd):
+        return layer.in_channels, layer.out_channels
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    if isinstance(layer, nn.PReLU) and layer.num_parameters == 1:
+        return None
+    names = ("num_features", "num_channels", "num_parameters")
+    count = next(int(vars(layer)[name]) for name in names if name in vars(layer))
+    return count, count
+
+
 def channel_dim(layer: nn.Module, shape: tuple[int, ...]) -> int | None:
     """The dimension of the layer's input along which channels lie; None if that can't be told.
 
@@ -61,7 +76,8 @@ def channel_dim(layer: nn.Module, shape: tuple[int, ...]) -> int | None:
 
 def averages_channels(layer: nn.Module) -> bool:
     """Whether one channel's output depends on all, so that a masked layer must leave some out of its statistics."""
-    return isinstance(layer, nn.LayerNorm) or (isinstance(layer, nn.GroupNorm) and layer.num_groups == 1)
+    one_group = isinstance(layer, nn.GroupNorm) and layer.num_groups == 1
+    return one_group or isinstance(layer, nn.LayerNorm | MaskedNorm)
 
 
 def gives_up_groups(layer: nn.Module) -> bool:

@@ -39,13 +39,6 @@ def output_axis(layer: nn.Module) -> int:
     return 1 if isinstance(layer, _ConvTransposeNd) else 0
 
 
-def input_channels(layer: nn.Module) -> int:
-    """How many channels or features a convolution or linear layer takes in."""
-    count = layer.in_channels if isinstance(layer, _ConvNd) else layer.in_features
-    assert isinstance(count, int)
-    return count
-
-
 def channel_dimension(layer: nn.Module) -> int:
     """Dimension of a layer's inputs and outputs that holds channels, from the last, as there may be no batch."""
     return -1 - len(layer.kernel_size) if isinstance(layer, _ConvNd) else -1

@@ -9,7 +9,7 @@ from torch import nn
 from compression.architecture.channel_order import ChannelOrder
 from compression.packing.container import PackedFileError
 from compression.packing.layer_table import LAYER_TYPES, apply_layer_table, describe_layer, describe_layers
-from compression.pruning.masked_norm import MaskedNorm
+from compression.pruning.masked_layers import MaskedNorm
 
 LAYERS = [
     nn.Conv1d(4, 6, 3, stride=2, groups=2, bias=False),
@@ -41,8 +41,8 @@ LAYERS = [
     nn.Tanh(),
     nn.Identity(),
     ChannelOrder(6),
-    MaskedNorm(4, -3, over_positions=True, eps=0.1, bias=False),
-    MaskedNorm(4, -1, affine=False),
+    MaskedNorm("1011", -3, over_positions=True, eps=0.1, bias=False),
+    MaskedNorm("0001", -1, affine=False),
 ]
 
 
@@ -126,8 +126,10 @@ CONV = {"type": "Conv2d", "in_channels": 1, "out_channels": 1, "kernel_size": 1,
         ({**CONV, "padding": "evil"}, "Conv2d can't have padding = evil"),
         ({**CONV, "padding_mode": "evil"}, "Conv2d can't have padding_mode = evil"),
         ({**CONV, "in_channels": 1 << 30, "out_channels": 1 << 30, "kernel_size": 1 << 30}, "no Conv2d can have"),
-        ({"type": "MaskedNorm", "channels": 2, "dim": 1}, "MaskedNorm can't have dim = 1"),
-        ({"type": "MaskedNorm", "channels": 2, "dim": -9}, "MaskedNorm can't have dim = -9"),
+        ({"type": "MaskedNorm", "kept": "11", "dim": 1}, "MaskedNorm can't have dim = 1"),
+        ({"type": "MaskedNorm", "kept": "11", "dim": -9}, "MaskedNorm can't have dim = -9"),
+        ({"type": "MaskedNorm", "kept": "00", "dim": -1}, "MaskedNorm can't have kept = 00"),
+        ({"type": "MaskedNorm", "kept": "12", "dim": -1}, "MaskedNorm can't have kept = 12"),
         ({"type": "subclass of LayerNorm", "normalized_shape": [1]}, "has a ReLU, no subclass of LayerNorm"),
         ({"type": "Sequential", "children": ["a.b"]}, "a child can't be called 'a.b'"),
         ({"type": "Sequential", "children": ["forward"]}, "a child can't be called 'forward'"),

@@ -187,6 +187,10 @@ def assert_comes_back(path, model, base):
             result.square().mean().backward()
             torch.optim.SGD(each.parameters(), 0.01).step()
             each.zero_grad()
+    save_model(loaded, path)
+    first = path.read_bytes()
+    assert save_model(model, path) == len(first)
+    assert path.read_bytes() == first
     assert not torch.equal(model(images), results[0])
 
 
@@ -262,7 +266,12 @@ def between(*layers):
     return nn.Sequential(nn.Conv2d(3, 8, 3), *layers, nn.Conv2d(8, 2, 1))
 
 
-@pytest.mark.parametrize("made", ["prune", "mask"])
+def masked_twice(model, graph, selection):
+    first = graph.groups[0]
+    return mask(mask(model, graph, selection), graph, {first.name: torch.arange(1, len(first.units))})
+
+
+@pytest.mark.parametrize("made", [prune, mask, masked_twice])
 @pytest.mark.parametrize(
     "base",
     [
@@ -277,7 +286,7 @@ def between(*layers):
 def test_whatever_pruning_makes_smaller_comes_back(tmp_path, base, made):
     base.eval()
     graph = channel_graph(base, IMAGE)
-    smaller = {"prune": prune, "mask": mask}[made](base, graph, every_other(graph))
+    smaller = made(base, graph, every_other(graph))
     assert_comes_back(tmp_path / "file", smaller, base)
 
 
@@ -373,15 +382,17 @@ def test_a_file_that_lies_is_an_error_that_names_it(saved, change, message):
     [
         (lambda header, _: header.update(masks=None), "'masks' is 'None'"),
         (lambda header, _: header.update(masks=[1]), "'masks' is"),
-        (lambda header, _: header["masks"][0].update(layer="1"), "mask .* fits no layer"),
+        (lambda header, _: header["masks"][0].update(layer="9"), "mask .* fits no layer"),
+        (lambda header, _: header["masks"][0].update(layer=""), "mask .* fits no layer"),
         (lambda header, _: header["masks"].append(header["masks"][0]), "mask .* fits no layer"),
+        (lambda header, _: header["masks"][0].update(inputs=3), "mask of layer '0': .* has no flags"),
+        (lambda header, _: header["masks"][0].update(outputs="0000"), "mask of layer '0': .* has no flags"),
+        (lambda header, _: header["masks"][0].update(outputs="11x1"), "mask of layer '0': .* has no flags"),
+        (lambda header, _: header["masks"][0].update(dim=0), "mask of layer '0': .* has no flags"),
         (
-            lambda header, _: header["masks"][0].update(dropped=3),
-            "mask of layer '2': 'dropped' must list .* its 4 input",
+            lambda header, _: header["masks"][0].update(outputs="111"),
+            "mask of layer '0': 2 channels in and 3 out; the layer has .2, 4.",
         ),
-        (lambda header, _: header["masks"][0].update(dropped=[4]), "mask of layer '2': 'dropped' must list"),
-        (lambda header, _: header["masks"][0].update(dropped=[-1]), "mask of layer '2': 'dropped' must list"),
-        (lambda header, _: header["masks"][0].update(dropped=[True]), "mask of layer '2': 'dropped' must list"),
     ],
 )
 def test_a_mask_that_lies_is_an_error_that_names_it(tmp_path, change, message):

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import ChannelsLast, every_other, images, outputs, random_networks, randomized, some_units
-from torch import nn
+from torch import fx, nn
 
 from compression.pruning.cut import prune, units_to_keep
 from compression.pruning.graph import channel_graph
-from compression.pruning.masked_norm import MaskedNorm
+from compression.pruning.masked_layers import MaskedNorm
 from compression.pruning.masking import mask
 
 SMALL = (3, 6, 6)
@@ -83,6 +83,87 @@ def test_a_masked_group_norm_has_the_kept_channels_statistics_over_all_positions
     inputs = images((2, 4, 3, 3))
     expected = F.group_norm(inputs[:, kept], 1, eps=norm.eps)
     torch.testing.assert_close(outputs(MaskedNorm.of(norm, kept, -3), inputs)[:, kept], expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (nn.Conv2d(3, 64, 3, padding=1), nn.GroupNorm(1, 64), nn.Conv2d(64, 4, 1)),
+        (nn.Conv2d(3, 64, 1), ChannelsLast(64), nn.Conv2d(64, 4, 1)),
+    ],
+    ids=["many positions", "large numbers"],
+)
+def test_a_masked_norm_of_a_short_type_is_as_right_as_the_cut_one(dtype, layers):
+    model = randomized(nn.Sequential(*copy.deepcopy(layers))).to(dtype)
+    model[0].weight.data *= 400
+    graph = channel_graph(model, SMALL)
+    selection, inputs = {"0": torch.arange(48)}, images((1, 3, 48, 48)).to(dtype)
+    masked, cut = (outputs(operation(model, graph, selection), inputs) for operation in (mask, prune))
+    torch.testing.assert_close(masked, cut)
+
+
+class RootMeanSquare(nn.LayerNorm):
+    def forward(self, inputs):
+        return inputs * torch.rsqrt(inputs.square().mean(-1, keepdim=True) + self.eps) * self.weight
+
+
+def test_a_norm_that_computes_something_else_is_an_error_that_names_it():
+    model = randomized(nn.Sequential(nn.Linear(5, 8), RootMeanSquare(8, bias=False), nn.Linear(8, 3)))
+    graph = channel_graph(model, (5,))
+    with pytest.raises(ValueError, match="layer '1': RootMeanSquare computes no LayerNorm; it can't be masked"):
+        mask(model, graph, every_other(graph))
+
+
+def test_a_norms_hooks_stay_when_it_is_masked():
+    model = randomized(nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.Linear(8, 3)))
+    model[1].register_forward_hook(lambda layer, args, output: 2 * output)
+    graph, inputs = channel_graph(model, (5,)), images((3, 5))
+    masked, cut = (outputs(operation(model, graph, every_other(graph)), inputs) for operation in (mask, prune))
+    torch.testing.assert_close(masked, cut)
+
+
+NORMS = {"batch": nn.BatchNorm2d, "one group": partial(nn.GroupNorm, 1), "layer": ChannelsLast}
+
+
+def two_blocks(norm):
+    layers = [nn.Conv2d(3, 8, 3), norm(8), nn.ReLU(), nn.Conv2d(8, 8, 3), norm(8), nn.Sigmoid(), nn.Conv2d(8, 2, 1)]
+    return randomized(nn.Sequential(*layers))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_mask_of_a_masked_model_drops_what_either_drops(norm):
+    model, inputs = two_blocks(NORMS[norm]), images((2, *SMALL))
+    graph = channel_graph(model, SMALL)
+    first = mask(model, graph, {"0": torch.arange(6)})
+    second = mask(first, graph, {"0": torch.tensor([1, 2, 7]), "3": torch.tensor([1, 2, 3])})
+    both = {"0": torch.tensor([1, 2]), "3": torch.tensor([1, 2, 3])}
+    torch.testing.assert_close(outputs(second, inputs), outputs(prune(model, graph, both), inputs))
+    train(second, OPTIMIZERS["momentum"], inputs)
+    trained = train(prune(model, graph, both), OPTIMIZERS["momentum"], inputs)
+    torch.testing.assert_close(outputs(second, inputs), outputs(trained, inputs), rtol=1e-6, atol=1e-8)
+
+
+def test_masks_that_leave_a_norm_nothing_are_an_error():
+    model = two_blocks(partial(nn.GroupNorm, 1))
+    graph = channel_graph(model, SMALL)
+    masked = mask(model, graph, {"0": torch.arange(4)})
+    with pytest.raises(ValueError, match="layer '1': the model's mask and this one leave no channel; at least 1"):
+        mask(masked, graph, {"0": torch.arange(4, 8)})
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_what_a_masked_model_has_learned_can_be_cut(norm):
+    model, inputs = two_blocks(NORMS[norm]), images((2, *SMALL))
+    graph = channel_graph(model, SMALL)
+    masked = train(mask(model, graph, every_other(graph)), OPTIMIZERS["adamw"], inputs).eval()
+    with pytest.raises(ValueError, match=r"layer '.*' is masked; load the state dict into the plain model"):
+        prune(masked, graph, every_other(graph))
+    model.load_state_dict(masked.state_dict())
+    cut = prune(model, graph, every_other(graph)).eval()
+    torch.testing.assert_close(outputs(cut, inputs), outputs(masked, inputs))
+    traced = fx.symbolic_trace(masked)
+    assert traced(inputs).shape == masked(inputs).shape
 
 
 def test_without_leaving_channels_out_a_layer_norm_would_differ():
@@ -181,6 +262,30 @@ def test_any_masked_network_learns_what_the_cut_one_learns(drawn, data):
     selection = some_units(graph, data)
     gently = partial(torch.optim.SGD, lr=1e-3, momentum=0.9, weight_decay=0.05)
     assert_trained_alike(model, graph, selection, gently, images((6, *shape)))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * torch.rsqrt(x.square().mean((2, 3), keepdim=True)),
+        lambda x: torch.sqrt(x * x),
+        lambda x: x / x.abs(),
+    ],
+)
+def test_what_is_infinite_in_a_dropped_channel_harms_no_other(function):
+    class Between(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 8, 3), nn.Conv2d(8, 4, 1)
+            self.norm = nn.BatchNorm2d(8)
+
+        def forward(self, inputs):
+            return self.last(function(self.norm(self.first(self.stem(inputs)))))
+
+    model = randomized(Between())
+    selection = {"first": torch.arange(5)}
+    gently = partial(torch.optim.SGD, lr=1e-6)
+    assert_trained_alike(model, channel_graph(model, SMALL), selection, gently, images((4, *SMALL)))
 
 
 def test_a_copy_of_the_masked_model_learns_the_same():
