@@ -11,6 +11,7 @@ the base has, is the base's own, made smaller.
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral, Real
 from typing import Any, Final, TypeGuard
 
 import torch
@@ -102,7 +103,15 @@ LAYER_TYPES: Final[Mapping[type[nn.Module], _Checks]] = {
     nn.ConvTranspose2d: _CONV_TRANSPOSE,
     nn.ConvTranspose3d: _CONV_TRANSPOSE,
     nn.Linear: {"in_features": _is_size, "out_features": _is_size, "bias": _is_flag},
-    nn.Embedding: {"num_embeddings": _is_size, "embedding_dim": _is_size, "padding_idx": _is_index_or_none},
+    nn.Embedding: {
+        "num_embeddings": _is_size,
+        "embedding_dim": _is_size,
+        "padding_idx": _is_index_or_none,
+        "max_norm": _is_number_or_none,
+        "norm_type": _is_number,
+        "scale_grad_by_freq": _is_flag,
+        "sparse": _is_flag,
+    },
     nn.BatchNorm1d: _BATCH_NORM,
     nn.BatchNorm2d: _BATCH_NORM,
     nn.BatchNorm3d: _BATCH_NORM,
@@ -196,9 +205,16 @@ def _argument(module: nn.Module, name: str) -> Any:
     if name == "bias":
         return value is not None
     if not isinstance(value, tuple):
-        return value
+        return _plain(value)
     # (3, 3) is what torch makes of 3; a normalized shape counts its dimensions, and stays a list.
-    return value[0] if len(set(value)) == 1 and name != "normalized_shape" else list(value)
+    return _plain(value[0]) if len(set(value)) == 1 and name != "normalized_shape" else list(map(_plain, value))
+
+
+def _plain(value: Any) -> Any:
+    """A number of another library's type as Python's."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def apply_layer_table(model: nn.Module, table: object) -> nn.Module:
@@ -220,39 +236,64 @@ def apply_layer_table(model: nn.Module, table: object) -> nn.Module:
     """
     if not isinstance(table, list) or not all(isinstance(row, dict) for row in table):
         raise PackedFileError(f"'layers' is {str(table)[:80]!r}; a list of objects is needed")
+    owners = _owners(model)
     seen = set[str]()
     for row in table:
         name = row.get("name")
         if not isinstance(name, str) or name in seen:
             raise PackedFileError(f"layer name {str(name)[:80]!r} is no text or there twice")
         seen.add(name)
-        modules = dict(model.named_modules(remove_duplicate=False))
-        if name not in modules:
+        present = _module(model, name)
+        if present is None:
             raise PackedFileError(f"layer {name!r}: the base model has no such layer")
         wanted = {key: value for key, value in row.items() if key != "name"}
-        if describe_layer(modules[name]) != wanted:
+        if describe_layer(present) != wanted:
             if not name and type(model) not in LAYER_TYPES:
                 raise PackedFileError("the model as a whole is of another type than the base model")
             if wanted.get("type") == _NORM_SUBCLASS:
-                _cut_norm(name, modules[name], wanted)
+                _cut_norm(name, present, wanted)
                 continue
-            built = _built(name, wanted, modules[name])
+            built = _built(name, wanted, present)
             if name:
-                _replace(model, modules[name], built)
+                _replace(owners, present, built)
             else:
                 model = built
+                owners = _owners(model)
     for name, module in model.named_modules():
         if isinstance(module, _Missing):
             raise PackedFileError(f"layer {name!r}: neither the file nor the base model says what it is")
     return model
 
 
-def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    # Wherever the model shares the layer.
-    for parent in list(model.modules()):
-        for child_name, child in parent._modules.items():
-            if child is old:
-                parent._modules[child_name] = new
+def _module(model: nn.Module, name: str) -> nn.Module | None:
+    module: nn.Module | None = model
+    for part in name.split(".") if name else ():
+        module = None if module is None else module._modules.get(part)
+    return module
+
+
+_Owners = dict[nn.Module, list[tuple[nn.Module, str]]]
+"""For each module those that have it as a child, with its name there: a layer may be shared."""
+
+
+def _owners(model: nn.Module) -> _Owners:
+    owners: _Owners = {}
+    for parent in model.modules():
+        _note_children(owners, parent)
+    return owners
+
+
+def _note_children(owners: _Owners, parent: nn.Module) -> None:
+    for name, child in parent._modules.items():
+        if child is not None:
+            owners.setdefault(child, []).append((parent, name))
+
+
+def _replace(owners: _Owners, old: nn.Module, new: nn.Module) -> None:
+    owners[new] = owners[old]
+    for parent, name in owners[old]:
+        parent._modules[name] = new
+    _note_children(owners, new)
 
 
 def _cut_norm(name: str, norm: nn.Module, wanted: Mapping[str, Any]) -> None:

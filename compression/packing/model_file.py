@@ -9,12 +9,13 @@
 The base gives the model's code: how its layers are wired. The file gives sizes, types and weights of layers that were
 pruned, factorized or rewritten, the quantizers of weights and activations, and which inputs are masked, so that the
 loaded model can be trained on and saved again, to the same bytes. Tensors that a module of the base holds itself (a
-ConvNeXt block's scale) may be smaller in the file, in any dimension, as pruning makes them; never larger.
+ConvNeXt block's scale) may be smaller in the file, in any dimension, as pruning makes them; never larger. Training goes
+on from the quantized weights: the float ones behind them are not kept.
 """
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from compression.quantization.fake import FakeQuantize, FakeQuantizedWeight, att
 from compression.quantization.layers import weight_layers
 
 _PARAMETRIZATIONS = ".parametrizations."
+_EXTRA_STATE = "_extra_state"
 
 
 def save_model(model: nn.Module, path: str | os.PathLike[str], entropy_coded: bool = True) -> int:
@@ -91,8 +93,8 @@ def load_model(path: str | os.PathLike[str], base: nn.Module, limit: int = DEFAU
         limit: Most bytes that the tensors may take as float32.
 
     Returns:
-        The compressed model, on the base's device, with its training flags and its layers' `requires_grad`, ready to
-        run or to be trained on.
+        The compressed model, ready to run or to be trained on, with the base's device, memory format, training flags,
+        ties between parameters, and its layers' `requires_grad`.
 
     Raises:
         PackedFileError: If the file is damaged, foreign, inconsistent in itself, too large, or does not fit the base.
@@ -106,7 +108,8 @@ def load_model(path: str | os.PathLike[str], base: nn.Module, limit: int = DEFAU
         tensors = decode_tensors(header.get("tensors"), stored, limit)
         model = apply_layer_table(copy.deepcopy(base), header["layers"])
         _apply_activations(model, header.get("activations"))
-        _fill(model, tensors, _device(base))
+        _fill(model, tensors, _device(base), _tied(base))
+        _keep_memory_format(model, base)
         _check_same(model, tensors)
         _check_orders(model)
         _apply_masks(model, header.get("masks", []))
@@ -124,8 +127,9 @@ def model_tensors(model: nn.Module) -> dict[str, Packable]:
     """
     tensors: dict[str, Packable] = {}
     for key, tensor in model.state_dict().items():
-        if not isinstance(tensor, Tensor):
-            raise ValueError(f"{key!r} of the model's state is a {type(tensor).__name__}; only tensors can be stored")
+        if not isinstance(tensor, Tensor) or key.rpartition(".")[2] == _EXTRA_STATE:
+            kind = type(tensor).__name__ if not isinstance(tensor, Tensor) else "module's own kind of state"
+            raise ValueError(f"{key!r} of the model's state is a {kind}; only parameters and buffers can be stored")
         owner, inside, rest = f".{key}".rpartition(_PARAMETRIZATIONS)
         if not inside:
             tensors[key] = tensor
@@ -247,15 +251,32 @@ def _device(base: nn.Module) -> torch.device:
     return next((tensor.device for tensor in base.state_dict().values() if not tensor.is_meta), torch.device("cpu"))
 
 
-def _fill(model: nn.Module, tensors: Mapping[str, Packable], device: torch.device) -> None:
+def _tied(model: nn.Module) -> list[list[str]]:
+    """The names of each parameter that has several."""
+    names: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
+    return [each for each in names.values() if len(each) > 1]
+
+
+def _fill(
+    model: nn.Module, tensors: Mapping[str, Packable], device: torch.device, tied: Iterable[Iterable[str]]
+) -> None:
     if any(parametrize.is_parametrized(module) for module in model.modules()):
         raise PackedFileError("the base model has parametrized layers; plain ones are needed")
-    _check_fit(model, model.state_dict(), tensors)
+    state = model.state_dict()
+    _check_fit(model, state, tensors)
+    for name, buffer in model.named_buffers():
+        if buffer.is_meta and name not in state:
+            raise PackedFileError(f"buffer {name!r}: no file holds it, so that the base model must, not on 'meta'")
     for module in model.modules():
         if any(tensor.is_meta for tensor in (*module.parameters(False), *module.buffers(False))):
             module.to_empty(device=device, recurse=False)
     for name, packed in tensors.items():
         _set(model, name, restore(packed).to(device))
+    for names in tied:
+        _tie(model, [name for name in names if name in tensors])
+    _check_activations(model)
     sharing = dict[nn.Parameter, list[nn.Module]]()
     codebooks = dict[nn.Parameter, CodebookTensor]()
     for name, packed in tensors.items():
@@ -271,6 +292,36 @@ def _fill(model: nn.Module, tensors: Mapping[str, Packable], device: torch.devic
     model.to(device)
 
 
+def _tie(model: nn.Module, names: Sequence[str]) -> None:
+    """Makes one parameter of those that the base model ties, whose layers may have been built anew."""
+    for name in names[1:]:
+        owner, _, leaf = name.rpartition(".")
+        first, other = model.get_parameter(names[0]), model.get_parameter(name)
+        if not _equal(first, other):
+            raise PackedFileError(f"tensor {name!r}: the base model ties it to {names[0]!r}, which differs in the file")
+        model.get_submodule(owner).register_parameter(leaf, first)
+
+
+def _check_activations(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, FakeQuantize):
+            scale, zero_point = module.scale, module.zero_point
+            if not bool((torch.isfinite(scale) & (scale > 0)).all()):
+                raise PackedFileError(f"activation quantizer {name!r}: its scale is not above zero and finite")
+            if not bool(((zero_point >= module.grid.lowest) & (zero_point <= module.grid.highest)).all()):
+                raise PackedFileError(f"activation quantizer {name!r}: its zero point is none of its codes")
+
+
+def _keep_memory_format(model: nn.Module, base: nn.Module) -> None:
+    """Lays convolutions out channels last, if the base model's are."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for ndim, memory_format in formats.items():
+        there = [weight for weight in base.parameters() if weight.ndim == ndim and not weight.is_contiguous()]
+        if any(weight.is_contiguous(memory_format=memory_format) for weight in there):
+            for weight in (each for each in model.parameters() if each.ndim == ndim):
+                weight.data = weight.data.contiguous(memory_format=memory_format)
+
+
 def _check_fit(model: nn.Module, state: Mapping[str, Tensor], tensors: Mapping[str, Packable]) -> None:
     layers = weight_layers(model)
     if state.keys() != tensors.keys():
@@ -280,7 +331,7 @@ def _check_fit(model: nn.Module, state: Mapping[str, Tensor], tensors: Mapping[s
         if isinstance(packed, QuantizedTensor):
             raise PackedFileError(f"tensor {name!r}: codes between a minimum and a maximum are no model's weights")
         shape, needed = _shape(packed), state[name].shape
-        may_be_smaller = not isinstance(model.get_submodule(name.rpartition(".")[0]), tuple(LAYER_TYPES))
+        may_be_smaller = not _states_its_sizes(model.get_submodule(name.rpartition(".")[0]))
         if shape != needed and not (may_be_smaller and _is_within(shape, needed)):
             raise PackedFileError(
                 f"tensor {name!r} has shape {tuple(shape)}; the base model with the file's layers needs "
@@ -290,6 +341,11 @@ def _check_fit(model: nn.Module, state: Mapping[str, Tensor], tensors: Mapping[s
             raise PackedFileError(f"tensor {name!r} is quantized; only a layer's weight may be")
         if not isinstance(packed, Tensor) and name.rpartition(".")[0] not in layers:
             raise PackedFileError(f"tensor {name!r} is quantized; only a convolution's or linear layer's weight may be")
+
+
+def _states_its_sizes(module: nn.Module) -> bool:
+    """Whether a module has attributes that say how large its tensors are, as torch's have."""
+    return isinstance(module, tuple(LAYER_TYPES)) or type(module).__module__.startswith("torch.nn.")
 
 
 def _is_within(shape: torch.Size, largest: torch.Size) -> bool:
@@ -302,10 +358,7 @@ def _set(model: nn.Module, name: str, value: Tensor) -> None:
     present: Tensor = getattr(module, leaf)
     if present.is_floating_point() != value.is_floating_point():
         raise PackedFileError(f"tensor {name!r} is {value.dtype}; the model has {present.dtype} there")
-    if isinstance(present, nn.Parameter):
-        present.data = value
-    else:
-        module._buffers[leaf] = value
+    present.data = value
 
 
 def _check_same(model: nn.Module, tensors: Mapping[str, Packable]) -> None:

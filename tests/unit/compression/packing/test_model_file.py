@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -363,6 +364,9 @@ def exchanged(name, tensor):
         (lambda header, _: header["activations"].pop(), "unknown"),
         (lambda header, _: header["layers"][1].update(out_channels=5), "has shape|0.weight"),
         (lambda header, _: header["layers"][1].update(out_channels=2_000_000_000), "has shape"),
+        (exchanged("0.input_quantizer.scale", torch.tensor([0.0])), "'0.input_quantizer': its scale is not above zero"),
+        (exchanged("0.input_quantizer.scale", torch.tensor([torch.nan])), "'0.input_quantizer': its scale is not"),
+        (exchanged("0.output_quantizer.zero_point", torch.tensor([256]).int()), "its zero point is none of its codes"),
         (exchanged("0.bias", torch.ones(2, 2)), r"'0.bias' has shape \(2, 2\); the base model .* needs \(4,\)"),
         (exchanged("0.bias", torch.ones(4).short()), "'0.bias' is torch.int16; the model has torch.float32"),
         (rename, r"tensors \['0.bias'\] are missing, \['unknown'\] unknown"),
@@ -453,6 +457,24 @@ def tied_layers():
     return model
 
 
+@pytest.mark.parametrize("where", ["cpu", "meta", "rebuilt"])
+def test_what_the_base_ties_is_tied_again(tmp_path, where):
+    torch.manual_seed(0)
+    indices, model = torch.arange(5), TiedEmbedding()
+    save_model(model, tmp_path / "file")
+    with torch.device("meta" if where == "meta" else "cpu"):
+        base = TiedEmbedding()
+    if where == "rebuilt":
+        base.embed, base.head = nn.Embedding(9, 6), nn.Linear(6, 9)
+        base.head.weight = base.embed.weight
+    loaded = load_model(tmp_path / "file", base)
+    assert loaded.head.weight is loaded.embed.weight
+    for each in (model, loaded):
+        each(indices).square().sum().backward()
+        torch.optim.SGD(each.parameters(), 0.1).step()
+    assert torch.equal(loaded(indices), model(indices))
+
+
 def test_layers_that_share_a_weight_share_it_again_or_are_an_error(tmp_path):
     indices, inputs = torch.arange(5), torch.randn(2, 4)
     for base, given_to, quantized in (
@@ -464,9 +486,6 @@ def test_layers_that_share_a_weight_share_it_again_or_are_an_error(tmp_path):
         save_model(model, tmp_path / "file")
         loaded = load_model(tmp_path / "file", base)
         assert len(list(loaded.parameters())) == len(list(model.parameters())) == len(list(base.parameters()))
-        for each in (model, loaded):
-            each(given_to).square().sum().backward()
-            torch.optim.SGD(each.parameters(), 0.01).step()
         assert torch.equal(loaded(given_to), model(given_to))
         assert len(list(bake(loaded).parameters())) == len(list(base.parameters()))
     for model, names in (
@@ -476,6 +495,63 @@ def test_layers_that_share_a_weight_share_it_again_or_are_an_error(tmp_path):
         with pytest.raises(ValueError, match=f"{names} are one parameter, but not quantized alike"):
             save_model(model, tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
+
+
+def test_a_layer_comes_back_with_all_its_arguments(tmp_path):
+    embedding = nn.Embedding(10, 4, padding_idx=2, max_norm=0.5, norm_type=1.0, scale_grad_by_freq=True)
+    batch_norm = nn.BatchNorm1d(4, eps=np.float64(0.25), momentum=None)
+    model = nn.Sequential(embedding, nn.Linear(4, np.int64(3)), nn.Linear(3, np.prod((2, 2))), batch_norm).eval()
+    save_model(model, tmp_path / "file")
+    base = nn.Sequential(nn.Embedding(12, 5), nn.Linear(5, 4), nn.Linear(4, 4), nn.BatchNorm1d(4)).eval()
+    loaded, indices = load_model(tmp_path / "file", base), torch.arange(10)
+    assert str(loaded) == str(model)
+    assert torch.equal(loaded(indices), model(indices))
+
+
+def test_layers_lie_in_memory_as_the_bases_do(tmp_path):
+    base = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3)).to(memory_format=torch.channels_last)
+    graph, images = channel_graph(base, (3, 8, 8)), torch.randn(2, 3, 8, 8)
+    for model in (base, prune(base, graph, every_other(graph))):
+        save_model(model, tmp_path / "file")
+        loaded = load_model(tmp_path / "file", base)
+        assert [each.stride() for each in loaded.parameters()] == [each.stride() for each in model.parameters()]
+        assert torch.equal(loaded(images), model(images))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.EmbeddingBag])
+def test_a_smaller_layer_of_torch_that_can_not_be_built_does_not_fit(tmp_path, kind):
+    save_model(kind(4, 8), tmp_path / "file")
+    with pytest.raises(PackedFileError, match=r"has shape .*; the base model .* needs"):
+        load_model(tmp_path / "file", kind(6, 8))
+
+
+class Positions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_buffer("positions", torch.arange(4.0), persistent=False)
+
+
+def test_a_base_without_what_no_file_holds_is_an_error(tmp_path):
+    save_model(Positions(), tmp_path / "file")
+    assert torch.equal(load_model(tmp_path / "file", Positions()).positions, torch.arange(4.0))
+    with torch.device("meta"):
+        base = Positions()
+    with pytest.raises(PackedFileError, match="buffer 'positions': no file holds it"):
+        load_model(tmp_path / "file", base)
+
+
+class Counted(nn.Linear):
+    def get_extra_state(self):
+        return torch.zeros(2)
+
+    def set_extra_state(self, state):
+        pass
+
+
+def test_a_modules_own_kind_of_state_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"'0\._extra_state' of the model's state is a module's own kind of state"):
+        save_model(nn.Sequential(Counted(2, 2)), tmp_path / "file")
 
 
 def test_centroids_trained_in_double_precision_come_back(tmp_path):
