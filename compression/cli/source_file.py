@@ -37,7 +37,7 @@ def read_state(path: Path, limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
 
     Raises:
         ValueError: If the file is neither, is damaged, holds no tensors by name, or more than the limit.
-        OSError: If there is no such file, or it can't be read.
+        OSError: If there is no such file, it is no regular one, or it can't be read.
     """
     if is_packed(path):
         return unpack_state_dict(path, limit)

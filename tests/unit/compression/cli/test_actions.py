@@ -128,6 +128,16 @@ def test_a_file_that_is_not_packed_and_small_limits_are_errors(source, capsys):
     assert "the limit is 1073" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", [["pack", "-o", "out"], ["unpack", "-o", "out"], ["inspect"], ["bench"]])
+def test_a_pipe_is_no_file(source, capsys, monkeypatch, arguments):
+    monkeypatch.chdir(source.parent)
+    os.mkfifo("pipe")
+    calls = [[*arguments, "pipe"], ["inspect", str(source), "--original", "pipe"]]
+    for call in calls[: 2 if arguments == ["inspect"] else 1]:
+        assert main(call) == 1
+        assert capsys.readouterr().err.endswith("No regular file, which is needed: 'pipe'\n")
+
+
 def test_an_original_that_does_not_fit_is_an_error(source, capsys):
     other = source.with_name("other.safetensors")
     safetensors.torch.save_file({"conv.weight": torch.ones(2)}, other)
