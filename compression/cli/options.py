@@ -7,6 +7,7 @@ Only the options are here; torch is imported after they are read, so that `--hel
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -47,12 +48,18 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(conflict)
     from compression.cli import actions
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = actions.run(options)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever reads has seen enough, such as `head`. Python would complain once more when it closes the output.
+        print(end="", flush=True)
+    except OSError as error:
+        # Python would complain once more when it closes the output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever reads from a broken pipe has seen enough, such as `head`.
+        if not isinstance(error, BrokenPipeError):
+            written = f"; {options.output} is written" if "output" in options else ""
+            print(f"compression {options.command}: standard output: {error}{printable(written)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -1,4 +1,6 @@
+import io
 import os
+import sys
 
 import pytest
 import safetensors.torch
@@ -6,7 +8,7 @@ import torch
 
 from compression.cli.options import main
 from compression.packing.container import write
-from compression.packing.state_file import VERSION
+from compression.packing.state_file import VERSION, read_packed
 from compression.packing.tensors import encode_tensors
 from compression.quantization import dequantize_state_dict, quantize_state_dict
 from compression.quantization.affine import AffineSpec, quantize_affine
@@ -218,6 +220,39 @@ def test_bench_shows_a_reason_where_a_method_has_no_result(tmp_path, capsys):
     assert rows["float16"].split()[2:5] == ["-", "-", "-"]
     assert "'running_var' holds a value beyond 65504" in rows["float16"]
     assert all("-" not in rows[name].split()[-3:] for name in ("bfloat16", "codebook", "affine,"))
+
+
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"β": torch.ones(2, 2)}, "model.pth")
+    return {"pack": ["pack", "model.pth", "-o", "ü.st"], "inspect": ["inspect", "model.pth"]}
+
+
+@pytest.mark.parametrize(("command", "escaped"), [("pack", rb"\xfc.st: "), ("inspect", rb" \u03b2 ")])
+def test_what_the_output_can_not_encode_is_escaped(calls, monkeypatch, command, escaped):
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    assert main(calls[command]) == 0
+    assert escaped in shown.getvalue()
+
+
+@pytest.mark.parametrize(("command", "written"), [("pack", "; ü.st is written"), ("inspect", "")])
+@pytest.mark.parametrize("buffering", [1, -1])
+def test_an_output_that_is_full_is_an_error_of_its_own(calls, monkeypatch, capsys, command, written, buffering):
+    with open("/dev/full", "w", buffering, encoding="utf-8") as full:  # noqa: PTH123 - as the interpreter does
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(calls[command]) == 1
+    error = capsys.readouterr().err
+    assert error == f"compression {command}: standard output: [Errno 28] No space left on device{written}\n"
+    if written:
+        assert read_packed("ü.st").keys() == {"β"}
+
+
+@pytest.mark.parametrize("command", ["pack", "inspect"])
+def test_without_an_output_nothing_is_said(calls, monkeypatch, command):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(calls[command]) == 0
 
 
 def test_an_error_does_not_command_the_terminal(tmp_path, capsys):
