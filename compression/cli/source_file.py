@@ -29,7 +29,7 @@ def read_state(path: Path, limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
 
     Args:
         path: A packed file, safetensors, or what `torch.save` wrote: a state dict, or one under `state_dict`, `model`
-            or `model_state_dict`.
+            or `model_state_dict`, or under several of them, one in another.
         limit: Most bytes that its tensors may take; those of a packed file count as float32.
 
     Returns:
@@ -119,9 +119,7 @@ def _check_limit(path: Path, size: int, limit: int) -> None:
 
 
 def _state_of(path: Path, content: Any) -> dict[str, Tensor]:
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
+    content = _unwrapped(content)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: holds a {type(content).__name__}; a state dict is needed")
     for name, tensor in content.items():
@@ -130,6 +128,15 @@ def _state_of(path: Path, content: Any) -> dict[str, Tensor]:
         if tensor.is_nested or tensor.is_meta or tensor.layout != torch.strided:
             raise ValueError(f"{path}: tensor {name!r} is {_storage_kind(tensor)}; a dense one with values is needed")
     return dict(content)
+
+
+def _unwrapped(content: Any) -> Any:
+    """What lies in wrappers, in whatever order; the search ends in one that lies in itself."""
+    seen = set[int]()
+    while isinstance(content, Mapping) and id(content) not in seen:
+        seen.add(id(content))
+        content = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)), content)
+    return content
 
 
 def _storage_kind(tensor: Tensor) -> str:
