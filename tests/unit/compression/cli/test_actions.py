@@ -169,14 +169,22 @@ def test_the_bytes_that_inspect_shows_are_those_of_the_file(source, capsys, opti
     assert sum(rows) == total == len(content) - 8 - int.from_bytes(content[:8], "little")
 
 
-def test_a_name_that_safetensors_keep_is_refused(tmp_path, capsys):
-    torch.save({"__metadata__": torch.ones(2)}, tmp_path / "model.pth")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("__metadata__", "a tensor is called '__metadata__'"),
+        ("layer.\ud800", r"tensor 'layer.\ud800' has half a surrogate pair in its name"),
+    ],
+)
+def test_a_name_that_safetensors_can_not_have_is_refused(tmp_path, capsys, name, message):
+    torch.save({name: torch.ones(2)}, tmp_path / "model.pth")
     assert main(["pack", str(tmp_path / "model.pth"), "-o", str(tmp_path / "packed")]) == 1
-    assert "model.pth: a tensor is called '__metadata__'" in capsys.readouterr().err
+    assert f"model.pth: {message}" in capsys.readouterr().err
+    assert not (tmp_path / "packed").exists()
     entries, stored = encode_tensors({"model": torch.ones(2)})
-    write(tmp_path / "foreign", {"version": VERSION, "tensors": [{**entries[0], "name": "__metadata__"}]}, stored)
+    write(tmp_path / "foreign", {"version": VERSION, "tensors": [{**entries[0], "name": name}]}, stored)
     assert main(["unpack", str(tmp_path / "foreign"), "-o", str(tmp_path / "plain")]) == 1
-    assert "foreign: a tensor is called '__metadata__'" in capsys.readouterr().err
+    assert f"foreign: {message}" in capsys.readouterr().err
     assert not (tmp_path / "plain").exists()
 
 
