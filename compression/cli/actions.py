@@ -17,7 +17,7 @@ from torch import Tensor
 from compression.atomic_file import replacing
 from compression.cli.options import BITS, SHARE
 from compression.cli.printable import printable
-from compression.cli.source_file import is_packed, read_state
+from compression.cli.source_file import is_packed, is_torch_file, read_state
 from compression.cli.state_tables import BenchRow, bench_table, inspection_table, relative_error
 from compression.packing.state_file import (
     Method,
@@ -101,6 +101,8 @@ def _pack(options: argparse.Namespace) -> str:
 
 
 def _unpack(options: argparse.Namespace) -> str:
+    if is_torch_file(options.file):
+        raise ValueError(f"{options.file}: no packed file, but one of torch.save, which `pack` reads")
     packed = read_packed(options.file, options.limit)
     with _naming(options.file):
         check_names(packed)

@@ -43,7 +43,7 @@ def read_state(path: Path, limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
         return unpack_state_dict(path, limit)
     if has_frame(path):
         return _read_safetensors(path, limit)
-    if not _is_torch_file(path):
+    if not is_torch_file(path):
         raise ValueError(f"{path}: neither safetensors nor a file of torch.save")
     state = _state_of(path, _read_torch(path, limit))
     _check_limit(path, sum(tensor.numel() * tensor.element_size() for tensor in state.values()), limit)
@@ -61,6 +61,14 @@ def is_packed(path: Path) -> bool:
         return False
 
 
+def is_torch_file(path: Path) -> bool:
+    """Whether a file begins or ends as those of `torch.save` do; it may yet be damaged, or another program's."""
+    if has_frame(path):
+        return False
+    with path.open("rb") as file:
+        return file.read(2) in _PICKLES or _is_zip(path)
+
+
 def _read_safetensors(path: Path, limit: int) -> dict[str, Tensor]:
     # Its tensors lie one after another without gaps, and so take no more than the file does.
     _check_limit(path, path.stat().st_size, limit)
@@ -68,11 +76,6 @@ def _read_safetensors(path: Path, limit: int) -> dict[str, Tensor]:
         return dict(safetensors.torch.load_file(path))
     except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: no readable safetensors file ({error})") from error
-
-
-def _is_torch_file(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) in _PICKLES or _is_zip(path)
 
 
 def _is_zip(path: Path) -> bool:

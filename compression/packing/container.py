@@ -136,8 +136,10 @@ def _frame(path: Path) -> tuple[int, int, bytes]:
 
 
 def _check_frame(path: Path) -> None:
-    size, length, _ = _frame(path)
-    if size < 8 or length > size - 8:
+    size, length, brace = _frame(path)
+    if brace != b"{":
+        raise PackedFileError("no readable safetensors file: it does not begin with a header")
+    if length > size - 8:
         raise PackedFileError(f"no readable safetensors file: {size} bytes, of which a header takes {length}")
     if length > LARGEST_HEADER:
         raise PackedFileError(f"its header takes {length} bytes; at most {LARGEST_HEADER} are read")

@@ -120,10 +120,23 @@ def test_a_damaged_file_is_one_line_and_status_1_and_writes_nothing(source, caps
     assert not out.exists()
 
 
-def test_a_file_that_is_not_packed_and_small_limits_are_errors(source, capsys):
+def test_a_file_that_is_not_packed_is_called_what_it_is(source, state, capsys):
+    torch.save(state, source.with_name("old.pth"), _use_new_zipfile_serialization=False)
+    safetensors.torch.save_file(state, source.with_name("plain.st"))
+    source.with_name("notes.txt").write_text("Weights of a model")
+    for name, message in (
+        (source.name, "no packed file, but one of torch.save, which `pack` reads"),
+        ("old.pth", "no packed file, but one of torch.save, which `pack` reads"),
+        ("plain.st", "metadata are [], not ['compression.packed'], so this is another program's file"),
+        ("notes.txt", "no readable safetensors file: it does not begin with a header"),
+    ):
+        path = source.with_name(name)
+        assert main(["unpack", str(path), "-o", str(source.with_name("out"))]) == 1
+        assert capsys.readouterr().err == f"compression unpack: {path}: {message}\n"
+
+
+def test_small_limits_are_errors(source, capsys):
     out = source.with_name("out")
-    assert main(["unpack", str(source), "-o", str(out)]) == 1
-    assert "no readable safetensors file" in capsys.readouterr().err
     main(["pack", str(source), "-o", str(out)])
     capsys.readouterr()
     assert main(["inspect", str(out), "--limit", "1e-6"]) == 1
