@@ -94,9 +94,11 @@ def test_inspect_shows_each_tensor_with_its_error(source, capsys):
     assert rows["steps"][1:4] == ["int64", "scalar", "64"]
 
 
-def test_bench_compares_methods_and_writes_nothing(source, capsys):
+@pytest.mark.parametrize("file_first", [True, False])
+def test_bench_compares_methods_and_writes_nothing(source, capsys, file_first):
     before = sorted(source.parent.iterdir())
-    assert main(["bench", str(source), "--bits", "4", "1"]) == 0
+    options = ["--bits", "4,1"]
+    assert main(["bench", str(source), *options] if file_first else ["bench", *options, str(source)]) == 0
     lines = capsys.readouterr().out.splitlines()
     errors = {line.split("  ")[1].strip() + line.split()[-4]: float(line.split()[-1]) for line in lines if "e-" in line}
     assert errors["affine, least-squares4"] <= errors["affine, min-max4"] <= errors["affine, per tensor4"]
@@ -301,6 +303,12 @@ def test_the_file_itself_is_no_output(source, capsys, link):
         assert stopped.value.code == 2
         assert f"-o/--output: {output} is FILE itself" in capsys.readouterr().err
     assert source.read_bytes() == before
+
+
+def test_a_file_may_be_called_as_standard_output_is(source, monkeypatch):
+    monkeypatch.chdir(source.parent)
+    assert main(["pack", str(source), "-o", "./-"]) == 0
+    assert read_packed("-")
 
 
 def test_an_output_that_is_no_file_names_what_was_typed(source, capsys, monkeypatch):
