@@ -18,7 +18,7 @@ from compression.atomic_file import replacing
 from compression.cli.options import BITS, SHARE
 from compression.cli.printable import printable
 from compression.cli.source_file import is_packed, is_torch_file, read_state
-from compression.cli.state_tables import BenchRow, bench_table, inspection_table, relative_error
+from compression.cli.state_tables import BenchRow, bench_table, inspection_table, left_out, relative_error
 from compression.packing.state_file import (
     Method,
     affine,
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         OSError: If what the command has to say can't be printed; what it writes is then written.
     """
-    commands: dict[str, Callable[[argparse.Namespace], str | Table]] = {
+    commands: dict[str, Callable[[argparse.Namespace], list[str | Table]]] = {
         "pack": _pack,
         "unpack": _unpack,
         "inspect": _inspect,
@@ -54,10 +54,11 @@ def run(options: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print(f"compression {options.command}: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
-    if isinstance(said, str):
-        print(printable(said))
-    else:
-        _console().print(said)
+    for each in said:
+        if isinstance(each, str):
+            print(printable(each))
+        else:
+            _console().print(each)
     return 0
 
 
@@ -89,7 +90,7 @@ def _range_rule(options: argparse.Namespace) -> RangeRule:
     return least_squares if options.ranges == "least-squares" else min_max
 
 
-def _pack(options: argparse.Namespace) -> str:
+def _pack(options: argparse.Namespace) -> list[str | Table]:
     state = read_state(options.file, options.limit)
     try:
         packed = pack_tensors(state, method(options))
@@ -97,10 +98,10 @@ def _pack(options: argparse.Namespace) -> str:
         raise ValueError(f"{options.file}: {error}; --method none keeps all tensors as they are") from error
     with _naming(options.file):
         size = write_packed(packed, options.output, not options.no_entropy)
-    return _report(options.file, options.output, size)
+    return [_report(options.file, options.output, size)]
 
 
-def _unpack(options: argparse.Namespace) -> str:
+def _unpack(options: argparse.Namespace) -> list[str | Table]:
     if is_torch_file(options.file):
         raise ValueError(f"{options.file}: no packed file, but one of torch.save, which `pack` reads")
     packed = read_packed(options.file, options.limit)
@@ -110,7 +111,7 @@ def _unpack(options: argparse.Namespace) -> str:
     payload = safetensors.torch.save(state)
     with replacing(options.output) as temporary:
         temporary.write_bytes(payload)
-    return _report(options.file, options.output, len(payload))
+    return [_report(options.file, options.output, len(payload))]
 
 
 @contextmanager
@@ -127,7 +128,7 @@ def _report(source: Path, target: Path, size: int) -> str:
     return f"{target}: {size:,} bytes, {size / before:.3f} of {source}'s {before:,}"
 
 
-def _inspect(options: argparse.Namespace) -> Table:
+def _inspect(options: argparse.Namespace) -> list[str | Table]:
     packed: Mapping[str, Packable]
     if is_packed(options.file):
         packed, sizes = read_with_sizes(options.file, options.limit)
@@ -135,15 +136,17 @@ def _inspect(options: argparse.Namespace) -> Table:
         state = read_state(options.file, options.limit)
         packed, sizes = state, {name: tensor.nbytes for name, tensor in state.items()}
     original = read_state(options.original, options.limit) if options.original else None
-    return inspection_table(packed, sizes, original)
+    table = inspection_table(packed, sizes, original)
+    only = left_out(packed, original) if original else ""
+    return [table, f"only in {options.original}: {only}"] if only else [table]
 
 
-def _bench(options: argparse.Namespace) -> Table:
+def _bench(options: argparse.Namespace) -> list[str | Table]:
     state = read_state(options.file, options.limit)
     rows = [_benched(state, *compared) for compared in _compared(options.bits)]
     if all(row.reason for row in rows):
         raise ValueError(f"{options.file}: {rows[0].reason}")
-    return bench_table(rows, sum(tensor.nbytes for tensor in state.values()))
+    return [bench_table(rows, sum(tensor.nbytes for tensor in state.values()))]
 
 
 def _benched(state: Mapping[str, Tensor], name: str, bits: int, each: Method) -> BenchRow:

@@ -155,6 +155,21 @@ def test_a_pipe_is_no_file(source, capsys, monkeypatch, arguments):
         assert capsys.readouterr().err.endswith("No regular file, which is needed: 'pipe'\n")
 
 
+@pytest.mark.parametrize(
+    ("lacks", "line"),
+    [
+        (["conv.weight", "steps"], "only in {}: 2 tensors, 4,616 bytes: conv.weight, steps\n"),
+        (["conv.weight", "conv.bias", "steps"], "only in {}: 3 tensors, 4,680 bytes: conv.weight, conv.bias, steps\n"),
+        ([], ""),
+    ],
+)
+def test_inspect_names_what_only_the_original_has(source, state, capsys, lacks, line):
+    small = source.with_name("small.pth")
+    torch.save({name: tensor for name, tensor in state.items() if name not in lacks}, small)
+    assert main(["inspect", str(small), "--original", str(source)]) == 0
+    assert capsys.readouterr().out.partition("only in")[1:] == line.format(source).partition("only in")[1:]
+
+
 def test_an_original_that_does_not_fit_is_an_error(source, capsys):
     other = source.with_name("other.safetensors")
     safetensors.torch.save_file({"conv.weight": torch.ones(2)}, other)
