@@ -11,13 +11,14 @@ from typing import Final
 import safetensors.torch
 import torch
 from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
 from compression.atomic_file import replacing
 from compression.cli.options import BITS, SHARE
 from compression.cli.printable import printable
-from compression.cli.source_file import is_packed, read_state
-from compression.cli.state_tables import BenchRow, bench_table, inspection_table, relative_error
+from compression.cli.source_file import is_packed, is_torch_file, read_state
+from compression.cli.state_tables import BenchRow, bench_table, inspection_table, left_out, relative_error
 from compression.packing.state_file import (
     Method,
     affine,
@@ -37,20 +38,27 @@ _CASTS: Final[Mapping[str, torch.dtype]] = {"float16": torch.float16, "bfloat16"
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs a command; an error of file or tensor is one line on stderr, and status 1."""
-    commands: dict[str, Callable[[argparse.Namespace], None]] = {
+    """Runs a command; an error of file or tensor is one line on stderr, and status 1.
+
+    Raises:
+        OSError: If what the command has to say can't be printed; what it writes is then written.
+    """
+    commands: dict[str, Callable[[argparse.Namespace], list[str | Table]]] = {
         "pack": _pack,
         "unpack": _unpack,
         "inspect": _inspect,
         "bench": _bench,
     }
     try:
-        commands[options.command](options)
-    except BrokenPipeError:
-        raise
+        said = commands[options.command](options)
     except (ValueError, OSError) as error:
         print(f"compression {options.command}: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
+    for each in said:
+        if isinstance(each, str):
+            print(printable(each))
+        else:
+            _console().print(each)
     return 0
 
 
@@ -82,7 +90,7 @@ def _range_rule(options: argparse.Namespace) -> RangeRule:
     return least_squares if options.ranges == "least-squares" else min_max
 
 
-def _pack(options: argparse.Namespace) -> None:
+def _pack(options: argparse.Namespace) -> list[str | Table]:
     state = read_state(options.file, options.limit)
     try:
         packed = pack_tensors(state, method(options))
@@ -90,10 +98,12 @@ def _pack(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.file}: {error}; --method none keeps all tensors as they are") from error
     with _naming(options.file):
         size = write_packed(packed, options.output, not options.no_entropy)
-    _report(options.file, options.output, size)
+    return [_report(options.file, options.output, size)]
 
 
-def _unpack(options: argparse.Namespace) -> None:
+def _unpack(options: argparse.Namespace) -> list[str | Table]:
+    if is_torch_file(options.file):
+        raise ValueError(f"{options.file}: no packed file, but one of torch.save, which `pack` reads")
     packed = read_packed(options.file, options.limit)
     with _naming(options.file):
         check_names(packed)
@@ -101,7 +111,7 @@ def _unpack(options: argparse.Namespace) -> None:
     payload = safetensors.torch.save(state)
     with replacing(options.output) as temporary:
         temporary.write_bytes(payload)
-    _report(options.file, options.output, len(payload))
+    return [_report(options.file, options.output, len(payload))]
 
 
 @contextmanager
@@ -113,12 +123,12 @@ def _naming(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _report(source: Path, target: Path, size: int) -> None:
+def _report(source: Path, target: Path, size: int) -> str:
     before = source.stat().st_size
-    print(printable(f"{target}: {size:,} bytes, {size / before:.3f} of {source}'s {before:,}"))
+    return f"{target}: {size:,} bytes, {size / before:.3f} of {source}'s {before:,}"
 
 
-def _inspect(options: argparse.Namespace) -> None:
+def _inspect(options: argparse.Namespace) -> list[str | Table]:
     packed: Mapping[str, Packable]
     if is_packed(options.file):
         packed, sizes = read_with_sizes(options.file, options.limit)
@@ -126,15 +136,17 @@ def _inspect(options: argparse.Namespace) -> None:
         state = read_state(options.file, options.limit)
         packed, sizes = state, {name: tensor.nbytes for name, tensor in state.items()}
     original = read_state(options.original, options.limit) if options.original else None
-    _console().print(inspection_table(packed, sizes, original))
+    table = inspection_table(packed, sizes, original)
+    only = left_out(packed, original) if original else ""
+    return [table, f"only in {options.original}: {only}"] if only else [table]
 
 
-def _bench(options: argparse.Namespace) -> None:
+def _bench(options: argparse.Namespace) -> list[str | Table]:
     state = read_state(options.file, options.limit)
     rows = [_benched(state, *compared) for compared in _compared(options.bits)]
     if all(row.reason for row in rows):
         raise ValueError(f"{options.file}: {rows[0].reason}")
-    _console().print(bench_table(rows, sum(tensor.nbytes for tensor in state.values())))
+    return [bench_table(rows, sum(tensor.nbytes for tensor in state.values()))]
 
 
 def _benched(state: Mapping[str, Tensor], name: str, bits: int, each: Method) -> BenchRow:
@@ -161,4 +173,4 @@ def _compared(bits: Sequence[int]) -> Iterator[tuple[str, int, Method]]:
 
 def _console() -> Console:
     # Into a pipe, rich would fold names of tensors at 80 columns.
-    return Console() if sys.stdout.isatty() else Console(width=160)
+    return Console() if sys.stdout and sys.stdout.isatty() else Console(width=160)

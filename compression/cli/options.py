@@ -7,6 +7,7 @@ Only the options are here; torch is imported after they are read, so that `--hel
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -47,12 +48,18 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(conflict)
     from compression.cli import actions
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = actions.run(options)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever reads has seen enough, such as `head`. Python would complain once more when it closes the output.
+        print(end="", flush=True)
+    except OSError as error:
+        # Python would complain once more when it closes the output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever reads from a broken pipe has seen enough, such as `head`.
+        if not isinstance(error, BrokenPipeError):
+            written = f"; {options.output} is written" if "output" in options else ""
+            print(f"compression {options.command}: standard output: {error}{printable(written)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -129,7 +136,7 @@ def _add_inspect(commands: _Commands) -> None:
 def _add_bench(commands: _Commands) -> None:
     command = commands.add_parser("bench", help="compares methods and bits: bytes and error; writes nothing")
     _add_file(command)
-    command.add_argument("--bits", type=_bits, nargs="+", default=[8, 4, 2], help="(default: 8 4 2)")
+    command.add_argument("--bits", type=_several_bits, default="8,4,2", help="separated by commas (default: 8,4,2)")
 
 
 def _add_file(command: argparse.ArgumentParser) -> None:
@@ -144,13 +151,25 @@ def _add_file(command: argparse.ArgumentParser) -> None:
 
 
 def _add_output(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="file to write or replace")
+    command.add_argument("-o", "--output", type=_output, required=True, metavar="OUT", help="file to write or replace")
+
+
+def _output(text: str) -> Path:
+    if text == "-":
+        raise argparse.ArgumentTypeError("standard output is not supported; ./- is a file called so")
+    if text.endswith((os.sep, f"{os.sep}.")):
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder; a file is needed")
+    return Path(text)
 
 
 def _bits(text: str) -> int:
     if text not in {str(bits) for bits in range(1, 9)}:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 8")
     return int(text)
+
+
+def _several_bits(text: str) -> list[int]:
+    return [_bits(each) for each in text.split(",")]
 
 
 def _share(text: str) -> float:

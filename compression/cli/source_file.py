@@ -29,7 +29,7 @@ def read_state(path: Path, limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
 
     Args:
         path: A packed file, safetensors, or what `torch.save` wrote: a state dict, or one under `state_dict`, `model`
-            or `model_state_dict`.
+            or `model_state_dict`, or under several of them, one in another.
         limit: Most bytes that its tensors may take; those of a packed file count as float32.
 
     Returns:
@@ -37,13 +37,13 @@ def read_state(path: Path, limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
 
     Raises:
         ValueError: If the file is neither, is damaged, holds no tensors by name, or more than the limit.
-        OSError: If there is no such file, or it can't be read.
+        OSError: If there is no such file, it is no regular one, or it can't be read.
     """
     if is_packed(path):
         return unpack_state_dict(path, limit)
     if has_frame(path):
         return _read_safetensors(path, limit)
-    if not _is_torch_file(path):
+    if not is_torch_file(path):
         raise ValueError(f"{path}: neither safetensors nor a file of torch.save")
     state = _state_of(path, _read_torch(path, limit))
     _check_limit(path, sum(tensor.numel() * tensor.element_size() for tensor in state.values()), limit)
@@ -61,6 +61,14 @@ def is_packed(path: Path) -> bool:
         return False
 
 
+def is_torch_file(path: Path) -> bool:
+    """Whether a file begins or ends as those of `torch.save` do; it may yet be damaged, or another program's."""
+    if has_frame(path):
+        return False
+    with path.open("rb") as file:
+        return file.read(2) in _PICKLES or _is_zip(path)
+
+
 def _read_safetensors(path: Path, limit: int) -> dict[str, Tensor]:
     # Its tensors lie one after another without gaps, and so take no more than the file does.
     _check_limit(path, path.stat().st_size, limit)
@@ -68,11 +76,6 @@ def _read_safetensors(path: Path, limit: int) -> dict[str, Tensor]:
         return dict(safetensors.torch.load_file(path))
     except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: no readable safetensors file ({error})") from error
-
-
-def _is_torch_file(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) in _PICKLES or _is_zip(path)
 
 
 def _is_zip(path: Path) -> bool:
@@ -119,9 +122,7 @@ def _check_limit(path: Path, size: int, limit: int) -> None:
 
 
 def _state_of(path: Path, content: Any) -> dict[str, Tensor]:
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
+    content = _unwrapped(content)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: holds a {type(content).__name__}; a state dict is needed")
     for name, tensor in content.items():
@@ -130,6 +131,15 @@ def _state_of(path: Path, content: Any) -> dict[str, Tensor]:
         if tensor.is_nested or tensor.is_meta or tensor.layout != torch.strided:
             raise ValueError(f"{path}: tensor {name!r} is {_storage_kind(tensor)}; a dense one with values is needed")
     return dict(content)
+
+
+def _unwrapped(content: Any) -> Any:
+    """What lies in wrappers, in whatever order; the search ends in one that lies in itself."""
+    seen = set[int]()
+    while isinstance(content, Mapping) and id(content) not in seen:
+        seen.add(id(content))
+        content = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)), content)
+    return content
 
 
 def _storage_kind(tensor: Tensor) -> str:

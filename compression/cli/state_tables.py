@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from rich import box
 from rich.markup import escape
@@ -14,6 +15,8 @@ from compression.packing.tensors import CastTensor, Packable, restore
 from compression.quantization import QuantizedTensor
 from compression.quantization.affine import AffineTensor
 from compression.quantization.codebook import CodebookTensor
+
+_NAMES: Final = 10
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,13 @@ def inspection_table(
         ]
         table.add_row(*row, *([] if original is None else [_error(name, entry, original)]))
     return table
+
+
+def left_out(packed: Mapping[str, Packable], original: Mapping[str, Tensor]) -> str:
+    """How many tensors the original alone has, their bytes, and the names of the first; empty if it has none."""
+    only = {name: tensor.nbytes for name, tensor in original.items() if name not in packed}
+    names = [*list(only)[:_NAMES], *(["..."] if len(only) > _NAMES else [])]
+    return f"{len(only)} tensors, {sum(only.values()):,} bytes: {', '.join(names)}" if only else ""
 
 
 def bench_table(rows: Sequence[BenchRow], plain: int) -> Table:

@@ -9,9 +9,11 @@ safetensors reader can open the file. A digest shows damage, not who made the fi
 """
 
 import base64
+import errno
 import hashlib
 import json
 import os
+import stat
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,7 +76,7 @@ def is_packed(path: Path) -> bool:
 
     Raises:
         PackedFileError: If it is no safetensors file.
-        OSError: If there is no such file, or it can't be read.
+        OSError: If there is no such file, it is no regular one, or it can't be read.
     """
     _check_frame(path)
     try:
@@ -91,7 +93,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     Raises:
         PackedFileError: If the file is damaged or another program's.
-        OSError: If there is no such file, or it can't be read.
+        OSError: If there is no such file, it is no regular one, or it can't be read.
     """
     _check_frame(path)
     try:
@@ -116,21 +118,28 @@ def has_frame(path: Path) -> bool:
     Two bytes would not tell: a header of 640 bytes has a pickle's first two.
 
     Raises:
-        OSError: If there is no such file, or it can't be read.
+        OSError: If there is no such file, it is no regular one, or it can't be read.
     """
     size, length, brace = _frame(path)
     return length <= size - 8 and brace == b"{"
 
 
 def _frame(path: Path) -> tuple[int, int, bytes]:
-    """Size of the file, length of its header, and the header's first byte."""
+    """Size of the file, length of its header, and the header's first byte.
+
+    A pipe or device may never end, and can't be read from its beginning twice, as a file is here and by torch.
+    """
+    if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "No regular file, which is needed", os.fspath(path))
     with path.open("rb") as file:
         return os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little"), file.read(1)
 
 
 def _check_frame(path: Path) -> None:
-    size, length, _ = _frame(path)
-    if size < 8 or length > size - 8:
+    size, length, brace = _frame(path)
+    if brace != b"{":
+        raise PackedFileError("no readable safetensors file: it does not begin with a header")
+    if length > size - 8:
         raise PackedFileError(f"no readable safetensors file: {size} bytes, of which a header takes {length}")
     if length > LARGEST_HEADER:
         raise PackedFileError(f"its header takes {length} bytes; at most {LARGEST_HEADER} are read")

@@ -123,7 +123,7 @@ def read_with_sizes(
 
     Raises:
         PackedFileError: If the file is damaged, foreign, inconsistent in itself, or unpacks to more than `limit` bytes.
-        OSError: If there is no such file, or it can't be read.
+        OSError: If there is no such file, it is no regular one, or it can't be read.
     """
     try:
         header, stored = read(Path(path))

@@ -82,8 +82,8 @@ def encode_tensors(
         Entries in the tensors' order, and tensors to store, by type.
 
     Raises:
-        ValueError: If a tensor's type, or the one that it is to have again, is not one of `DTYPES`, or it is called
-            `RESERVED`.
+        ValueError: If a tensor's type, or the one that it is to have again, is not one of `DTYPES`, or it has a name
+            that `check_names` refuses.
     """
     check_names(tensors)
     for name, tensor in tensors.items():
@@ -99,12 +99,19 @@ def check_names(tensors: Mapping[str, Packable]) -> None:
     """Checks that safetensors can hold tensors under their names.
 
     Raises:
-        ValueError: If one is called `RESERVED`.
+        ValueError: If one is called `RESERVED`, or has half a surrogate pair in its name.
     """
     if RESERVED in tensors:
         raise ValueError(
             f"a tensor is called {RESERVED!r}, which safetensors keep for themselves; it needs another name"
         )
+    for name in tensors:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"tensor {name!r} has half a surrogate pair in its name, which UTF-8 can't hold; rename it"
+            ) from error
 
 
 def stored_size(entry: Mapping[str, Any]) -> int:

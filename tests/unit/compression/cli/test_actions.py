@@ -1,4 +1,6 @@
+import io
 import os
+import sys
 
 import pytest
 import safetensors.torch
@@ -6,7 +8,7 @@ import torch
 
 from compression.cli.options import main
 from compression.packing.container import write
-from compression.packing.state_file import VERSION
+from compression.packing.state_file import VERSION, read_packed
 from compression.packing.tensors import encode_tensors
 from compression.quantization import dequantize_state_dict, quantize_state_dict
 from compression.quantization.affine import AffineSpec, quantize_affine
@@ -92,9 +94,11 @@ def test_inspect_shows_each_tensor_with_its_error(source, capsys):
     assert rows["steps"][1:4] == ["int64", "scalar", "64"]
 
 
-def test_bench_compares_methods_and_writes_nothing(source, capsys):
+@pytest.mark.parametrize("file_first", [True, False])
+def test_bench_compares_methods_and_writes_nothing(source, capsys, file_first):
     before = sorted(source.parent.iterdir())
-    assert main(["bench", str(source), "--bits", "4", "1"]) == 0
+    options = ["--bits", "4,1"]
+    assert main(["bench", str(source), *options] if file_first else ["bench", *options, str(source)]) == 0
     lines = capsys.readouterr().out.splitlines()
     errors = {line.split("  ")[1].strip() + line.split()[-4]: float(line.split()[-1]) for line in lines if "e-" in line}
     assert errors["affine, least-squares4"] <= errors["affine, min-max4"] <= errors["affine, per tensor4"]
@@ -118,14 +122,52 @@ def test_a_damaged_file_is_one_line_and_status_1_and_writes_nothing(source, caps
     assert not out.exists()
 
 
-def test_a_file_that_is_not_packed_and_small_limits_are_errors(source, capsys):
+def test_a_file_that_is_not_packed_is_called_what_it_is(source, state, capsys):
+    torch.save(state, source.with_name("old.pth"), _use_new_zipfile_serialization=False)
+    safetensors.torch.save_file(state, source.with_name("plain.st"))
+    source.with_name("notes.txt").write_text("Weights of a model")
+    for name, message in (
+        (source.name, "no packed file, but one of torch.save, which `pack` reads"),
+        ("old.pth", "no packed file, but one of torch.save, which `pack` reads"),
+        ("plain.st", "metadata are [], not ['compression.packed'], so this is another program's file"),
+        ("notes.txt", "no readable safetensors file: it does not begin with a header"),
+    ):
+        path = source.with_name(name)
+        assert main(["unpack", str(path), "-o", str(source.with_name("out"))]) == 1
+        assert capsys.readouterr().err == f"compression unpack: {path}: {message}\n"
+
+
+def test_small_limits_are_errors(source, capsys):
     out = source.with_name("out")
-    assert main(["unpack", str(source), "-o", str(out)]) == 1
-    assert "no readable safetensors file" in capsys.readouterr().err
     main(["pack", str(source), "-o", str(out)])
     capsys.readouterr()
     assert main(["inspect", str(out), "--limit", "1e-6"]) == 1
     assert "the limit is 1073" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["pack", "-o", "out"], ["unpack", "-o", "out"], ["inspect"], ["bench"]])
+def test_a_pipe_is_no_file(source, capsys, monkeypatch, arguments):
+    monkeypatch.chdir(source.parent)
+    os.mkfifo("pipe")
+    calls = [[*arguments, "pipe"], ["inspect", str(source), "--original", "pipe"]]
+    for call in calls[: 2 if arguments == ["inspect"] else 1]:
+        assert main(call) == 1
+        assert capsys.readouterr().err.endswith("No regular file, which is needed: 'pipe'\n")
+
+
+@pytest.mark.parametrize(
+    ("lacks", "line"),
+    [
+        (["conv.weight", "steps"], "only in {}: 2 tensors, 4,616 bytes: conv.weight, steps\n"),
+        (["conv.weight", "conv.bias", "steps"], "only in {}: 3 tensors, 4,680 bytes: conv.weight, conv.bias, steps\n"),
+        ([], ""),
+    ],
+)
+def test_inspect_names_what_only_the_original_has(source, state, capsys, lacks, line):
+    small = source.with_name("small.pth")
+    torch.save({name: tensor for name, tensor in state.items() if name not in lacks}, small)
+    assert main(["inspect", str(small), "--original", str(source)]) == 0
+    assert capsys.readouterr().out.partition("only in")[1:] == line.format(source).partition("only in")[1:]
 
 
 def test_an_original_that_does_not_fit_is_an_error(source, capsys):
@@ -157,14 +199,22 @@ def test_the_bytes_that_inspect_shows_are_those_of_the_file(source, capsys, opti
     assert sum(rows) == total == len(content) - 8 - int.from_bytes(content[:8], "little")
 
 
-def test_a_name_that_safetensors_keep_is_refused(tmp_path, capsys):
-    torch.save({"__metadata__": torch.ones(2)}, tmp_path / "model.pth")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("__metadata__", "a tensor is called '__metadata__'"),
+        ("layer.\ud800", r"tensor 'layer.\ud800' has half a surrogate pair in its name"),
+    ],
+)
+def test_a_name_that_safetensors_can_not_have_is_refused(tmp_path, capsys, name, message):
+    torch.save({name: torch.ones(2)}, tmp_path / "model.pth")
     assert main(["pack", str(tmp_path / "model.pth"), "-o", str(tmp_path / "packed")]) == 1
-    assert "model.pth: a tensor is called '__metadata__'" in capsys.readouterr().err
+    assert f"model.pth: {message}" in capsys.readouterr().err
+    assert not (tmp_path / "packed").exists()
     entries, stored = encode_tensors({"model": torch.ones(2)})
-    write(tmp_path / "foreign", {"version": VERSION, "tensors": [{**entries[0], "name": "__metadata__"}]}, stored)
+    write(tmp_path / "foreign", {"version": VERSION, "tensors": [{**entries[0], "name": name}]}, stored)
     assert main(["unpack", str(tmp_path / "foreign"), "-o", str(tmp_path / "plain")]) == 1
-    assert "foreign: a tensor is called '__metadata__'" in capsys.readouterr().err
+    assert f"foreign: {message}" in capsys.readouterr().err
     assert not (tmp_path / "plain").exists()
 
 
@@ -210,6 +260,39 @@ def test_bench_shows_a_reason_where_a_method_has_no_result(tmp_path, capsys):
     assert all("-" not in rows[name].split()[-3:] for name in ("bfloat16", "codebook", "affine,"))
 
 
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"β": torch.ones(2, 2)}, "model.pth")
+    return {"pack": ["pack", "model.pth", "-o", "ü.st"], "inspect": ["inspect", "model.pth"]}
+
+
+@pytest.mark.parametrize(("command", "escaped"), [("pack", rb"\xfc.st: "), ("inspect", rb" \u03b2 ")])
+def test_what_the_output_can_not_encode_is_escaped(calls, monkeypatch, command, escaped):
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    assert main(calls[command]) == 0
+    assert escaped in shown.getvalue()
+
+
+@pytest.mark.parametrize(("command", "written"), [("pack", "; ü.st is written"), ("inspect", "")])
+@pytest.mark.parametrize("buffering", [1, -1])
+def test_an_output_that_is_full_is_an_error_of_its_own(calls, monkeypatch, capsys, command, written, buffering):
+    with open("/dev/full", "w", buffering, encoding="utf-8") as full:  # noqa: PTH123 - as the interpreter does
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(calls[command]) == 1
+    error = capsys.readouterr().err
+    assert error == f"compression {command}: standard output: [Errno 28] No space left on device{written}\n"
+    if written:
+        assert read_packed("ü.st").keys() == {"β"}
+
+
+@pytest.mark.parametrize("command", ["pack", "inspect"])
+def test_without_an_output_nothing_is_said(calls, monkeypatch, command):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(calls[command]) == 0
+
+
 def test_an_error_does_not_command_the_terminal(tmp_path, capsys):
     path = tmp_path / "a\x1b[2Jb"
     assert main(["inspect", str(path)]) == 1
@@ -235,6 +318,12 @@ def test_the_file_itself_is_no_output(source, capsys, link):
         assert stopped.value.code == 2
         assert f"-o/--output: {output} is FILE itself" in capsys.readouterr().err
     assert source.read_bytes() == before
+
+
+def test_a_file_may_be_called_as_standard_output_is(source, monkeypatch):
+    monkeypatch.chdir(source.parent)
+    assert main(["pack", str(source), "-o", "./-"]) == 0
+    assert read_packed("-")
 
 
 def test_an_output_that_is_no_file_names_what_was_typed(source, capsys, monkeypatch):

@@ -20,10 +20,23 @@ def assert_is_state(found, expected=STATE):
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "model_state_dict"])
+@pytest.mark.parametrize(
+    "wrappers",
+    [
+        [],
+        ["state_dict"],
+        ["model"],
+        ["model_state_dict"],
+        ["state_dict", "model"],
+        ["model", "state_dict"],
+        ["model", "model", "model_state_dict", "state_dict", "model"],
+    ],
+)
 @pytest.mark.parametrize("zipped", [True, False])
-def test_files_of_torch_save_are_read(tmp_path, wrapper, zipped):
-    content = {wrapper: STATE, "epoch": 3} if wrapper else STATE
+def test_files_of_torch_save_are_read(tmp_path, wrappers, zipped):
+    content = STATE
+    for wrapper in wrappers:
+        content = {"epoch": 3, wrapper: content}
     torch.save(content, tmp_path / "model.pth", _use_new_zipfile_serialization=zipped)
     assert_is_state(read_state(tmp_path / "model.pth"))
 
@@ -70,6 +83,14 @@ def test_what_is_no_state_dict_is_an_error(tmp_path, content, message):
 def test_what_is_no_file_of_weights_is_an_error(tmp_path, content):
     (tmp_path / "model.pth").write_bytes(content)
     with pytest.raises(ValueError, match=r"model\.pth: "):
+        read_state(tmp_path / "model.pth")
+
+
+def test_a_wrapper_that_lies_in_itself_is_an_error(tmp_path):
+    content = {}
+    content["model"] = {"state_dict": content}
+    torch.save(content, tmp_path / "model.pth")
+    with pytest.raises(ValueError, match=r"model\.pth: entry '\w+' is a dict; tensors by name are needed"):
         read_state(tmp_path / "model.pth")
 
 

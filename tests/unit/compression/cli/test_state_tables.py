@@ -3,7 +3,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from compression.cli.state_tables import BenchRow, bench_table, inspection_table, relative_error
+from compression.cli.state_tables import BenchRow, bench_table, inspection_table, left_out, relative_error
 from compression.packing.tensors import CastTensor
 from compression.quantization import quantize
 
@@ -31,6 +31,13 @@ def test_shares_add_up_and_names_are_no_markup():
     assert "75.0 %" in shown
     assert "min-max" in shown
     assert "relative error" not in shown
+
+
+def test_of_many_tensors_left_out_the_first_are_named():
+    original = {f"t{number}": torch.ones(100) for number in range(13)}
+    expected = "12 tensors, 4,800 bytes: t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, ..."
+    assert left_out({"t0": torch.ones(100)}, original) == expected
+    assert left_out(original, original) == ""
 
 
 def test_nothing_has_no_share():

@@ -3,13 +3,14 @@ import json
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 
 from compression.packing import container
-from compression.packing.container import ENTRY, PackedFileError, read, write
+from compression.packing.container import ENTRY, PackedFileError, has_frame, is_packed, read, write
 
 TENSORS = {
     "weight": torch.arange(6.0).reshape(2, 3),
@@ -114,6 +115,23 @@ def test_another_programs_file_is_an_error(path):
     path.write_bytes(b"PK\x03\x04" + json.dumps(HEADER).encode())
     with pytest.raises(PackedFileError, match="no readable safetensors file"):
         read(path)
+
+
+@pytest.mark.parametrize("reader", [read, is_packed, has_frame])
+def test_what_is_no_regular_file_is_not_read(path, reader):
+    os.mkfifo(path.with_name("pipe"))
+    path.symlink_to("pipe")
+    for pipe_or_device in (path.with_name("pipe"), path, Path("/dev/zero")):
+        with pytest.raises(OSError, match=f"No regular file, which is needed: '{pipe_or_device}'"):
+            reader(pipe_or_device)
+    with pytest.raises(IsADirectoryError):
+        reader(path.parent)
+
+
+def test_a_link_to_a_file_is_read(path):
+    write(path.with_name("target"), HEADER, TENSORS)
+    path.symlink_to("target")
+    assert read(path)[0] == HEADER
 
 
 def test_a_write_that_fails_leaves_the_old_file(path, monkeypatch):
