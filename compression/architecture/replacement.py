@@ -17,8 +17,11 @@ LayerT = TypeVar("LayerT", nn.Linear, nn.Conv2d)
 Rewrite = Callable[[str, nn.Module], nn.Module | None]
 
 _WEIGHT_READERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "torch.nn.modules.activation.MultiheadAttention": ("out_proj",),
+    "torch.nn.modules.loss.LinearCrossEntropyLoss": ("linear",),
     "torch.nn.modules.transformer.TransformerEncoderLayer": ("linear1", "linear2"),
     "torchvision.models.swin_transformer.ShiftedWindowAttention": ("qkv", "proj"),
+    "torchvision.models.video.swin_transformer.ShiftedWindowAttention3d": ("qkv", "proj"),
 }
 """Modules, subclasses included, that read weights of children instead of calling them. By name: none is imported."""
 

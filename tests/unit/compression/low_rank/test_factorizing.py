@@ -18,6 +18,7 @@ from random_networks import (
 )
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+from torchvision.models.video.swin_transformer import SwinTransformer3d
 
 from compression.cost import parameter_count
 from compression.low_rank.factorization import Factorization, full_ranks, schemes_of, weight_count
@@ -163,13 +164,14 @@ def test_what_stays_dense_is_named_with_the_reason():
     }
 
 
-def test_attention_that_reads_its_weights_stays_dense_and_the_rest_runs():
+@pytest.mark.parametrize(("kind", "axes"), [(torchvision.models.SwinTransformer, 2), (SwinTransformer3d, 3)])
+def test_attention_that_reads_its_weights_stays_dense_and_the_rest_runs(kind, axes):
     torch.manual_seed(0)
-    model = torchvision.models.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [4, 4], num_classes=3).eval()
+    model = kind([4] * axes, 16, [1, 1], [2, 2], [4] * axes, num_classes=3).eval()
     attention = {name for name, _ in model.named_modules() if name.endswith(("attn.qkv", "attn.proj"))}
     left = left_dense(model)
-    assert attention == {name for name, reason in left.items() if "ShiftedWindowAttention, which reads" in reason}
-    inputs = torch.randn(2, 3, 32, 32)
+    assert attention == {name for name, reason in left.items() if "which reads its weight" in reason}
+    inputs = torch.randn(2, 3, *[32] * axes)
     for small in (factorize(model, plan_for_energy(model, 0.7)), factorize_to_budget(model, 16_000)):
         assert parameter_count(small) < parameter_count(model)
         assert small(inputs).isfinite().all()
