@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 _OTHER_STARTS = 8
+_PRICES_A_GROUP = 8
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def best_groups(conv: nn.Conv2d, groups: int, moments: PatchMoments | None = Non
         moments.check(conv)
     kernel = finite_weight(conv).flatten(2)
     energy = _energy(kernel, None)
-    nearest = max(_ends(energy, groups), key=lambda end: _kept(energy, *end))
+    nearest = max(_ends(energy, groups), key=lambda end: _sum_of(_sums(energy, end[0], groups), end[1]))
     if moments is None:
         return _groups(*nearest, groups)
     matrix = moments.error_matrix(conv)
@@ -81,7 +82,7 @@ def best_groups(conv: nn.Conv2d, groups: int, moments: PatchMoments | None = Non
     met = np.unique([nearest[0], *_starts(added, groups), *(inputs for inputs, _ in _ends(added, groups))], axis=0)
     gains = [_output_gains(kernel, matrix, inputs, groups) for inputs in met]
     found = [(inputs, _assigned(gain, groups), gain) for inputs, gain in zip(met, gains, strict=True)]
-    inputs, outputs, _ = max(found, key=lambda end: end[2][np.arange(len(end[1])), end[1]].sum())
+    inputs, outputs, _ = max(found, key=lambda end: _sum_of(end[2], end[1]))
     return _groups(inputs, outputs, groups)
 
 
@@ -137,29 +138,43 @@ def _starts(energy: Floats, groups: int) -> Iterator[Indices]:
 
 
 def _alternated(energy: Floats, inputs: Indices, groups: int) -> tuple[Indices, Indices]:
-    outputs = _assigned(_sums(energy, inputs, groups), groups)
+    gains = _sums(energy, inputs, groups)
+    outputs = _assigned(gains, groups)
     while True:
         better_inputs = _assigned(_sums(energy.T, outputs, groups), groups)
-        better_outputs = _assigned(_sums(energy, better_inputs, groups), groups)
-        if _kept(energy, better_inputs, better_outputs) <= _kept(energy, inputs, outputs) * (1 + 1e-12):
+        better_gains = _sums(energy, better_inputs, groups)
+        better_outputs = _assigned(better_gains, groups)
+        if _sum_of(better_gains, better_outputs) <= _sum_of(gains, outputs) * (1 + 1e-12):
             return inputs, outputs
-        inputs, outputs = better_inputs, better_outputs
+        inputs, gains, outputs = better_inputs, better_gains, better_outputs
 
 
 def _sums(energy: Floats, columns: Indices, groups: int) -> Floats:
     """(rows, groups): the energy of each row in each group of columns."""
-    return np.stack([energy[:, columns == group].sum(axis=1) for group in range(groups)], axis=1)
+    return energy @ np.eye(groups)[columns]
 
 
 def _assigned(gains: Floats, groups: int) -> Indices:
     """The group of each row, as many rows in each, with the largest sum of gains."""
     places = len(gains) // groups
-    _, chosen = linear_sum_assignment(np.repeat(gains, places, axis=1), maximize=True)
+    # A price that each row of a group pays lowers all sums alike, as groups are of one size. Where at some prices each
+    # row can have its best group, no other assignment is better; near such prices the solver has little left to do.
+    priced = gains.copy()
+    for _ in range(_PRICES_A_GROUP * min(groups, places)):
+        chosen = priced.argmax(axis=1)
+        surplus = np.bincount(chosen, minlength=groups) - places
+        if not surplus.any():
+            return np.asarray(chosen, dtype=np.int64)
+        group = np.abs(surplus).argmax()
+        margins = priced[:, group] - np.delete(priced, group, axis=1).max(axis=1)
+        priced[:, group] -= np.partition(margins, (-places - 1, -places))[[-places - 1, -places]].mean()
+    _, chosen = linear_sum_assignment(np.repeat(priced, places, axis=1), maximize=True)
     return np.asarray(chosen, dtype=np.int64) // places
 
 
-def _kept(energy: Floats, inputs: Indices, outputs: Indices) -> float:
-    return float(energy[outputs[:, None] == inputs[None, :]].sum())
+def _sum_of(gains: Floats, chosen: Indices) -> float:
+    """Of each row's gain in its group."""
+    return float(np.take_along_axis(gains, chosen[:, None], axis=1).sum())
 
 
 def _groups(inputs: Indices, outputs: Indices, groups: int) -> ChannelGroups:

@@ -17,8 +17,11 @@ LayerT = TypeVar("LayerT", nn.Linear, nn.Conv2d)
 Rewrite = Callable[[str, nn.Module], nn.Module | None]
 
 _WEIGHT_READERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "torch.nn.modules.activation.MultiheadAttention": ("out_proj",),
+    "torch.nn.modules.loss.LinearCrossEntropyLoss": ("linear",),
     "torch.nn.modules.transformer.TransformerEncoderLayer": ("linear1", "linear2"),
     "torchvision.models.swin_transformer.ShiftedWindowAttention": ("qkv", "proj"),
+    "torchvision.models.video.swin_transformer.ShiftedWindowAttention3d": ("qkv", "proj"),
 }
 """Modules, subclasses included, that read weights of children instead of calling them. By name: none is imported."""
 
@@ -140,7 +143,8 @@ def replaceable_layers(
 
     Returns:
         The layers by name, and for each other layer that has a weight of two dimensions or more, its name
-        and why it stays.
+        and why it stays; the same for each parameter of as many dimensions that is none of these layers', as those of
+        recurrent ones, by its full name.
 
     Raises:
         ValueError: If `skip` names no module.
@@ -151,16 +155,18 @@ def replaceable_layers(
             raise ValueError(f"skip names {name!r}, which the model doesn't hold")
     owners = Counter(parameter for module in named.values() for parameter in module.parameters(recurse=False))
     readers = {child: type(module).__name__ for module in named.values() for child in _read_directly(module)}
+    skipped = {name for name in named if any(not at or name == at or name.startswith(f"{at}.") for at in skip)}
+    wanted = " or ".join(kind.__name__ for kind in kinds)
     layers: dict[str, nn.Module] = {}
     left: dict[str, str] = {}
     for name, module in named.items():
         weight = getattr(module, "weight", None)
         if not isinstance(weight, torch.Tensor) or weight.dim() < 2:
             continue
-        if any(not other or name == other or name.startswith(f"{other}.") for other in skip):
+        if name in skipped:
             left[name] = "is to be skipped"
         elif type(module) not in kinds:
-            left[name] = f"is a {type(module).__name__}, not a {' or '.join(kind.__name__ for kind in kinds)}"
+            left[name] = f"is a {type(module).__name__}, not a {wanted}"
         elif module in readers:
             left[name] = f"belongs to a {readers[module]}, which reads its weight"
         elif owners[weight] != 1:
@@ -169,7 +175,19 @@ def replaceable_layers(
             left[name] = "has hooks, which would be lost"
         else:
             layers[name] = module
+    told = {parameter for name in (*layers, *left) for parameter in _own_parameters(named[name])}
+    for name, module in named.items():
+        for key, parameter in module.named_parameters(recurse=False):
+            if parameter.dim() > 1 and parameter not in told:
+                reason = f"belongs to a {type(module).__name__}, not a {wanted}"
+                left[f"{name}.{key}" if name else key] = "is to be skipped" if name in skipped else reason
     return layers, left
+
+
+def _own_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Without its children's, but with those that its own are computed from."""
+    computed = getattr(module, "parametrizations", None)
+    return [*module.parameters(recurse=False), *(computed.parameters() if isinstance(computed, nn.Module) else ())]
 
 
 def _read_directly(module: nn.Module) -> list[nn.Module]:

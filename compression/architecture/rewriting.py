@@ -29,7 +29,8 @@ class Rewriting:
     Attributes:
         model: The rewritten copy.
         rewritten: Names of the convolutions that were, as in `get_submodule` of the original.
-        left: Other layers that have a weight of two dimensions or more, by name, and why they stay.
+        left: Other layers that have a weight of two dimensions or more, and other parameters of as many, by name, and
+            why they stay.
     """
 
     model: nn.Module

@@ -25,7 +25,7 @@ from compression.low_rank.factorization import (
     group_count,
     schemes_of,
 )
-from compression.low_rank.svd import spatial_matrix
+from compression.low_rank.svd import singular_values, spatial_matrix
 from compression.low_rank.tucker import higher_order_svd
 from compression.taps import Run, tapped
 
@@ -157,4 +157,4 @@ def _kept_energies(weight: Tensor, scheme: Scheme) -> Floats:
         core = higher_order_svd(weight).square().sum(dim=(2, 3))
         return np.asarray(core.cumsum(0).cumsum(1).cpu().numpy())
     matrix = spatial_matrix(weight) if scheme == "spatial" else weight.flatten(1)
-    return np.asarray(torch.linalg.svdvals(matrix).square().cumsum(0).cpu().numpy())
+    return np.asarray(singular_values(matrix).square().cumsum(0).cpu().numpy())

@@ -84,6 +84,8 @@ def factorizable_layers(model: nn.Module, skip: Collection[str] = ()) -> dict[st
 def left_dense(model: nn.Module, skip: Collection[str] = ()) -> dict[str, str]:
     """Why other layers with a weight of two dimensions or more can't be factorized, by name.
 
+    Parameters of as many dimensions that no layer has as its weight, as those of an LSTM, go by their full names.
+
     Args:
         model: Looked through, and left as it is.
         skip: As for `factorizable_layers`.

@@ -87,9 +87,24 @@ def spatial_matrix(kernel: Tensor) -> Tensor:
     return kernel.permute(1, 2, 0, 3).reshape(inputs * height, outputs * width)
 
 
+def singular_values(matrix: Tensor) -> Tensor:
+    """Those of a matrix (m, n), the largest first: min(m, n) of them."""
+    values: Tensor = torch.linalg.svdvals(_upright(matrix))
+    return values
+
+
 def _split(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """A matrix (m, n) as factors (rank, n) and (m, rank), to be multiplied in the other order."""
-    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    upright = _upright(matrix)
+    left, values, right = torch.linalg.svd(upright, full_matrices=False)
+    if upright is not matrix:
+        left, right = right.T, left.T
     # Each factor takes the root, so that both have one scale and train at one learning rate.
     roots = values[:rank].sqrt()
     return roots[:, None] * right[:rank], left[:, :rank] * roots
+
+
+def _upright(matrix: Tensor) -> Tensor:
+    """A wide matrix turned: LAPACK reduces a long one by QR first, but takes many times as long for a wide one."""
+    rows, columns = matrix.shape
+    return matrix.T if columns >= 2 * rows else matrix

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from compression.architecture.channel_groups import ChannelGroups, best_groups, contiguous_groups
@@ -73,6 +74,26 @@ def test_no_other_outputs_fit_the_inputs_better_nor_the_other_way_round(seed):
     assert kept == pytest.approx(max(kept_energy(energy, inputs, found.outputs) for inputs in choices))
     neighbours = contiguous_groups(conv, 3)
     assert kept > kept_energy(energy, neighbours.inputs, neighbours.outputs)
+
+
+@given(
+    st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 8), st.integers(1, 8), st.sampled_from([0, 1, 3, 10**9])
+)
+@properties
+def test_an_assignment_solver_finds_no_better_groups_for_either_side(seed, groups, inputs, outputs, largest):
+    random = np.random.default_rng(seed)
+    conv = nn.Conv2d(groups * inputs, groups * outputs, 1, dtype=torch.float64)
+    with torch.no_grad():
+        # Small numbers make equal sums; some channels are stronger than others, so that all want one group.
+        conv.weight.copy_(torch.tensor(random.integers(0, largest + 1, conv.weight.shape)))
+        conv.weight[random.integers(groups * outputs, size=outputs)] *= 3
+        conv.weight[:, random.integers(groups * inputs, size=inputs)] *= 2
+    energy = conv.weight.detach().square().numpy()[:, :, 0, 0]
+    found = best_groups(conv, groups)
+    kept = kept_energy(energy, found.inputs, found.outputs)
+    for rows, sides, places in ((energy, found.inputs, outputs), (energy.T, found.outputs, inputs)):
+        gains = np.stack([rows[:, side].sum(axis=1) for side in sides], axis=1).repeat(places, axis=1)
+        assert kept == pytest.approx(gains[linear_sum_assignment(gains, maximize=True)].sum(), rel=1e-12)
 
 
 def test_it_is_never_far_from_the_best_of_all():

@@ -1,8 +1,14 @@
+import ast
+from pathlib import Path
+
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from random_networks import convolutions
 from torch import nn
+from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
+from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d
 
 from compression.architecture.grouping import grouped
 from compression.architecture.replacement import (
@@ -105,3 +111,41 @@ def test_a_module_to_skip_takes_what_it_holds_along_and_no_other_of_a_longer_nam
     assert replaceable_layers(model, (nn.Linear,), skip=[""])[0] == {}
     with pytest.raises(ValueError, match="skip names 'b', which the model doesn't hold"):
         replaceable_layers(model, (nn.Linear,), skip=["b"])
+
+
+def weights_read_from_children():
+    """What forward methods of torch and torchvision read directly: the children by class."""
+    found = {}
+    sources = [path for package in (nn.modules, torchvision) for path in Path(package.__file__).parent.rglob("*.py")]
+    for kind in (node for path in sources for node in ast.walk(ast.parse(path.read_text("utf-8")))):
+        if isinstance(kind, ast.ClassDef):
+            for method in (node for node in kind.body if isinstance(node, ast.FunctionDef) and node.name == "forward"):
+                read = (ast.unparse(node) for node in ast.walk(method) if isinstance(node, ast.Attribute))
+                paths = [path.removeprefix("self.") for path in read if path.startswith("self.")]
+                children = {path.removesuffix(".weight") for path in paths if path.endswith(".weight")}
+                found |= {kind.name: children} if children else {}
+    return found
+
+
+READERS = {
+    "LinearCrossEntropyLoss": lambda: nn.LinearCrossEntropyLoss(4, 3),
+    "MultiheadAttention": lambda: nn.MultiheadAttention(4, 2),
+    "ShiftedWindowAttention": lambda: ShiftedWindowAttention(4, [2, 2], [0, 0], 2),
+    "ShiftedWindowAttention3d": lambda: ShiftedWindowAttention3d(4, [2, 2, 2], [0, 0, 0], 2),
+    "ShiftedWindowAttentionV2": lambda: ShiftedWindowAttentionV2(4, [2, 2], [0, 0], 2),
+    "TransformerEncoderLayer": lambda: nn.TransformerEncoderLayer(4, 2, 8),
+}
+
+
+def test_no_layer_is_replaced_whose_weight_torch_or_torchvision_reads():
+    found = weights_read_from_children()
+    assert {"MultiheadAttention", "ShiftedWindowAttention", "TransformerEncoderLayer"} <= set(found)
+    for kind, children in found.items():
+        module = READERS[kind]()
+        read = {child for child in children if isinstance(module.get_submodule(child), nn.Linear)}
+        for child in read:
+            module.set_submodule(child, nn.Linear(4, 4))
+        layers, left = replaceable_layers(module, (nn.Linear,))
+        assert read
+        assert not read & set(layers)
+        assert all(left[child].endswith("which reads its weight") for child in read)

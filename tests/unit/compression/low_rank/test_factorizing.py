@@ -18,6 +18,7 @@ from random_networks import (
 )
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+from torchvision.models.video.swin_transformer import SwinTransformer3d
 
 from compression.cost import parameter_count
 from compression.low_rank.factorization import Factorization, full_ranks, schemes_of, weight_count
@@ -144,7 +145,8 @@ def test_what_stays_dense_is_named_with_the_reason():
             "pruned": prune.l1_unstructured(nn.Linear(4, 4), "weight", 0.5),
             "spectral": parametrizations.spectral_norm(nn.Linear(4, 4)),
             "hooked": hooked_layer(),
-            "skipped": nn.Sequential(nn.Linear(4, 4)),
+            "recurrent": nn.LSTM(4, 4),
+            "skipped": nn.Sequential(nn.Linear(4, 4), nn.GRUCell(4, 4)),
         }
     )
     assert list(factorizable_layers(model, skip=["skipped"])) == ["conv", "tied.third"]
@@ -152,24 +154,55 @@ def test_what_stays_dense_is_named_with_the_reason():
         "up": "is a ConvTranspose2d, not a Linear or Conv2d",
         "tied.first": "shares its weight with another layer",
         "tied.second": "shares its weight with another layer",
+        "attention.in_proj_weight": "belongs to a MultiheadAttention, not a Linear or Conv2d",
         "attention.out_proj": "is a NonDynamicallyQuantizableLinear, not a Linear or Conv2d",
+        "encoder.self_attn.in_proj_weight": "belongs to a MultiheadAttention, not a Linear or Conv2d",
         "encoder.self_attn.out_proj": "is a NonDynamicallyQuantizableLinear, not a Linear or Conv2d",
         "encoder.linear1": "belongs to a TransformerEncoderLayer, which reads its weight",
         "encoder.linear2": "belongs to a TransformerEncoderLayer, which reads its weight",
         "pruned": "computes its weight",
         "spectral": "is a ParametrizedLinear, not a Linear or Conv2d",
         "hooked": "has hooks, which would be lost",
+        "recurrent.weight_ih_l0": "belongs to a LSTM, not a Linear or Conv2d",
+        "recurrent.weight_hh_l0": "belongs to a LSTM, not a Linear or Conv2d",
         "skipped.0": "is to be skipped",
+        "skipped.1.weight_ih": "is to be skipped",
+        "skipped.1.weight_hh": "is to be skipped",
     }
 
 
-def test_attention_that_reads_its_weights_stays_dense_and_the_rest_runs():
+class Positioned(nn.Module):
+    """Holds a parameter beside its children, and one that is computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.offsets, self.embedding = nn.Parameter(torch.zeros(1, 4)), nn.Embedding(8, 4)
+        self.cell = parametrizations.weight_norm(nn.RNNCell(4, 4), "weight_ih")
+
+
+def test_every_matrix_is_that_of_a_layer_or_named_itself():
+    model = Positioned()
+    reasons = left_dense(model)
+    assert list(reasons) == [
+        "embedding",
+        "offsets",
+        "cell.weight_hh",
+        "cell.parametrizations.weight_ih.original0",
+        "cell.parametrizations.weight_ih.original1",
+    ]
+    assert reasons["offsets"] == "belongs to a Positioned, not a Linear or Conv2d"
+    assert list(left_dense(nn.LSTM(4, 4))) == ["weight_ih_l0", "weight_hh_l0"]
+    assert left_dense(parametrizations.spectral_norm(nn.Linear(4, 4))).keys() == {""}
+
+
+@pytest.mark.parametrize(("kind", "axes"), [(torchvision.models.SwinTransformer, 2), (SwinTransformer3d, 3)])
+def test_attention_that_reads_its_weights_stays_dense_and_the_rest_runs(kind, axes):
     torch.manual_seed(0)
-    model = torchvision.models.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [4, 4], num_classes=3).eval()
+    model = kind([4] * axes, 16, [1, 1], [2, 2], [4] * axes, num_classes=3).eval()
     attention = {name for name, _ in model.named_modules() if name.endswith(("attn.qkv", "attn.proj"))}
     left = left_dense(model)
-    assert attention == {name for name, reason in left.items() if "ShiftedWindowAttention, which reads" in reason}
-    inputs = torch.randn(2, 3, 32, 32)
+    assert attention == {name for name, reason in left.items() if "which reads its weight" in reason}
+    inputs = torch.randn(2, 3, *[32] * axes)
     for small in (factorize(model, plan_for_energy(model, 0.7)), factorize_to_budget(model, 16_000)):
         assert parameter_count(small) < parameter_count(model)
         assert small(inputs).isfinite().all()

@@ -7,7 +7,7 @@ from random_networks import assert_close, convolutions, effective_kernel
 from torch import nn
 
 from compression.low_rank.factorization import full_ranks
-from compression.low_rank.svd import factorize_linear, factorize_pointwise, factorize_spatial
+from compression.low_rank.svd import factorize_linear, factorize_pointwise, factorize_spatial, singular_values
 
 properties = settings(deadline=None, max_examples=25)
 GROUPS = st.integers(1, 3)
@@ -35,6 +35,13 @@ def test_a_linear_layers_error_is_the_least_of_its_rank(inputs, outputs, bias, d
     assert first.weight.shape == (rank, inputs)
     assert first.bias is None
     assert (second.bias is None) == (not bias)
+
+
+@pytest.mark.parametrize("shape", [(5, 40), (5, 10), (5, 9), (6, 6), (9, 5), (40, 5), (1, 3)])
+def test_singular_values_of_wide_and_of_long_matrices_are_numpys(shape):
+    matrix = np.random.default_rng(0).normal(size=shape)
+    values = singular_values(torch.tensor(matrix)).numpy()
+    np.testing.assert_allclose(values, np.linalg.svd(matrix, compute_uv=False), rtol=1e-12)
 
 
 @given(st.integers(1, 8), st.integers(1, 8), st.booleans())
