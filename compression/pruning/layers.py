@@ -148,4 +148,7 @@ def reason_to_stay(layer: nn.Module) -> str | None:
     derived = [name for name in ("weight_orig", "weight_g") if name in dict(layer.named_parameters(recurse=False))]
     if derived:
         return f"its weight is computed from {derived[0]!r}"
+    own = [name for name, _ in (*layer.named_parameters(), *layer.named_buffers()) if name not in ("weight", "bias")]
+    if isinstance(layer, nn.LayerNorm) and own:
+        return f"a {type(layer).__name__} has {own[0]!r} besides a LayerNorm's weight and bias"
     return None

@@ -21,7 +21,7 @@ from compression.pruning.record import (
     Trace,
     as_channels,
     first_channels,
-    on_meta,
+    is_floating,
     operation_name,
     run_on_meta,
 )
@@ -97,7 +97,7 @@ def _attribute(into: Trace, shadow: nn.Module, name: str) -> object:
     owner, _, attribute = name.rpartition(".")
     module = shadow.get_submodule(owner)
     value = getattr(module, attribute)
-    if not isinstance(value, Tensor):
+    if not is_floating(value):
         return value
     if layers.is_known(module):
         reason = f"the model uses {name!r} outside its layer"
@@ -105,6 +105,8 @@ def _attribute(into: Trace, shadow: nn.Module, name: str) -> object:
         return into.fixed(tuple(value.shape), reason)
     if attribute not in {**module._parameters, **module._buffers}:
         return as_channels(into, value)
+    if attribute in module._non_persistent_buffers_set:
+        return into.fixed(tuple(value.shape), f"{name!r} is in no state dict, from which a cut one could come back")
     return Channels(into.numbers(into.free, name, tuple(value.shape)))
 
 
@@ -116,6 +118,8 @@ def _operation(
     try:
         return _rule(node, shadow, rules)(into, node, shadow, arguments)
     except NotUnderstoodError as error:
+        if node.op == "call_module":
+            into.pinned_layers.setdefault(str(node.target), str(error))
         return into.refuse(arguments, node, shadow, str(error))
 
 
@@ -143,12 +147,20 @@ def _collect(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments
 def _layer(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
     name, value = str(node.target), first_channels(arguments)
     layer = shadow.get_submodule(name)
+    if sum(isinstance(leaf, Channels) for leaf in tree_flatten(arguments)[0]) > 1:
+        raise NotUnderstoodError(f"{operation_name(node, shadow)!r} takes more than one activation")
     dim = layers.channel_dim(layer, tuple(value.ids.shape))
     if dim is None:
         raise NotUnderstoodError(f"{operation_name(node, shadow)!r} normalizes dimensions that can't be told")
+    result = run_on_meta(node, shadow, arguments)
+    makes = layers.makes_channels(layer)
+    if not isinstance(result, Tensor) or not (makes or result.shape == value.ids.shape):
+        raise NotUnderstoodError(
+            f"{operation_name(node, shadow)!r} gives something else than a tensor of the same shape"
+        )
     inputs = into.tie_slices(value.ids, dim)
     into.calls.append(Call(name, inputs, dim, tuple(value.ids.shape)))
-    if not layers.makes_channels(layer):
+    if not makes:
         return value
-    shape = tuple(layer(on_meta(value)).shape)
+    shape = tuple(result.shape)
     return along(into.numbers(into.outputs, name, (shape[dim],)), shape, dim)
