@@ -96,7 +96,7 @@ class Trace:
         different = first != second
         first, second = first[different], second[different]
         for one, other in ((first, second), (second, first)):
-            for fixed in sorted(set(other[(one >= 0) & (other < 0)].tolist())):
+            for fixed in np.unique(other[(one >= 0) & (other < 0)].numpy()).tolist():
                 self.pins.append(Pin(one[other == fixed], self._reasons[-fixed - 1]))
         both = (first >= 0) & (second >= 0)
         if both.any():
