@@ -14,6 +14,13 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 _KNOWN = (*_CONVOLUTIONS, *_TRANSPOSED, nn.Linear, *_BATCH_NORMS, *_INSTANCE_NORMS, nn.GroupNorm, nn.PReLU)
+# A parametrized tensor is a property of a class of its own.
+_COMPUTING = (
+    *("forward", "_conv_forward", "_output_padding", "_check_input_dim", "_apply_instance_norm"),
+    *("__call__", "__getattr__", "_call_impl", "weight", "bias", "running_mean", "running_var"),
+)
+# By name, as torchvision isn't imported for it.
+_FROZEN_BATCH_NORM = "torchvision.ops.misc.FrozenBatchNorm2d"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +41,22 @@ class Axis:
 
 
 def is_known(layer: nn.Module) -> bool:
-    """Whether the layer's channels can be followed and cut. A subclass may do anything, so only LayerNorm's count."""
-    return type(layer) in _KNOWN or isinstance(layer, nn.LayerNorm)
+    """Whether the layer's channels can be followed and cut.
+
+    A subclass may do anything, so only LayerNorm's count, and those that change nothing of what another computes.
+    """
+    kind = type(layer)
+    frozen = f"{kind.__module__}.{kind.__qualname__}" == _FROZEN_BATCH_NORM
+    return frozen or isinstance(layer, nn.LayerNorm) or computing_type(kind) in _KNOWN
+
+
+def computing_type(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class of a known layer whose computation another class inherits unchanged; else that class itself."""
+    for base in kind.__mro__:
+        if base in _KNOWN:
+            same = all(getattr(kind, name, None) is getattr(base, name, None) for name in _COMPUTING)
+            return base if same else kind
+    return kind
 
 
 def makes_channels(layer: nn.Module) -> bool:

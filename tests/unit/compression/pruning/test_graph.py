@@ -1,3 +1,4 @@
+import copy
 from typing import NamedTuple
 
 import pytest
@@ -6,6 +7,7 @@ import torch.nn.functional as F
 from networks import Residual, SqueezeExcitation, images, outputs, randomized
 from torch import nn
 from torch.nn.utils import parametrizations, spectral_norm
+from torchvision.ops import FrozenBatchNorm2d
 
 from compression.pruning.cut import prune
 from compression.pruning.graph import channel_graph
@@ -239,6 +241,26 @@ def test_a_parameter_of_one_dimension_is_cut_with_the_channels_in_the_last():
     hidden = outputs(model.first, images((2, *SMALL))).permute(0, 2, 3, 1)[..., kept] * model.gamma[kept]
     expected = F.linear(hidden, model.last.weight[:, kept], model.last.bias)
     torch.testing.assert_close(outputs(cut, images((2, *SMALL))), expected.detach())
+
+
+class OwnConv(nn.Conv2d):
+    """Computes what a Conv2d does."""
+
+
+def test_layers_of_subclasses_and_frozen_norms_are_cut_as_any():
+    layers = [OwnConv(3, 8, 1), FrozenBatchNorm2d(8), nn.ReLU(), OwnConv(8, 6, 1), nn.Conv2d(6, 2, 1)]
+    model, plain = nn.Sequential(*layers), copy.deepcopy(nn.Sequential(*layers))
+    for place, (into, out) in {0: (3, 8), 3: (8, 6)}.items():
+        plain[place] = nn.Conv2d(into, out, 1)
+    plain[1] = nn.BatchNorm2d(8)
+    model, plain = randomized(model), randomized(plain)
+    plain.load_state_dict(model.state_dict(), strict=False)
+    selection = {"0": torch.tensor([1, 5]), "3": torch.tensor([0, 2, 4])}
+    assert group_sizes(model) == group_sizes(plain) == {("0",): 8, ("3",): 6}
+    cut, expected = (prune(each, channel_graph(each, SMALL), selection) for each in (model, plain))
+    assert [type(layer) for layer in cut] == [type(layer) for layer in model]
+    inputs = images((2, *SMALL))
+    torch.testing.assert_close(outputs(cut, inputs), outputs(expected, inputs))
 
 
 @pytest.mark.parametrize(
