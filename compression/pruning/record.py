@@ -154,12 +154,13 @@ def on_meta(value: T) -> T:
 def run_on_meta(node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
     """What an operation gives for tensors without data."""
     args, kwargs = on_meta(arguments)
-    if node.op == "call_module":
-        return shadow.get_submodule(str(node.target))(*args, **kwargs)
-    if node.op == "call_method":
-        return operator.methodcaller(str(node.target), *args[1:], **kwargs)(args[0])
-    assert callable(node.target)
-    return node.target(*args, **kwargs)
+    with torch.device("meta"):
+        if node.op == "call_module":
+            return shadow.get_submodule(str(node.target))(*args, **kwargs)
+        if node.op == "call_method":
+            return operator.methodcaller(str(node.target), *args[1:], **kwargs)(args[0])
+        assert callable(node.target)
+        return node.target(*args, **kwargs)
 
 
 def as_channels(into: Trace, value: object) -> Channels:

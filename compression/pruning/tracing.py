@@ -98,7 +98,7 @@ def _attribute(into: Trace, shadow: nn.Module, name: str) -> object:
     module = shadow.get_submodule(owner)
     value = getattr(module, attribute)
     if not is_floating(value):
-        return value
+        return value.to("meta") if isinstance(value, Tensor) else value
     if layers.is_known(module):
         reason = f"the model uses {name!r} outside its layer"
         into.pinned_layers[owner] = reason

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks import Residual, SqueezeExcitation, images, outputs, randomized
-from torch import nn
+from torch import fx, nn
 from torch.nn.utils import parametrizations, spectral_norm
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -210,6 +210,11 @@ def test_a_group_is_found_by_any_of_its_layers_and_else_the_reason_is_told():
     ]
 
 
+@fx.wrap
+def smoothed(images):
+    return images.flip(1) + torch.linspace(0, 1, 6)
+
+
 class Between(nn.Module):
     """Two layers with something in between, which has tensors of eight channels."""
 
@@ -272,6 +277,7 @@ def test_layers_of_subclasses_and_frozen_norms_are_cut_as_any():
             torch.arange(8) < 4,
             "'masked_fill' may mix them (at 'masked_fill')",
         ),
+        (lambda m, x: smoothed(x), torch.ones(1), "'smoothed' may mix them (at 'smoothed')"),
         (lambda m, x: x.masked_fill(x > 0, 0.0), torch.ones(1), "'gt' may mix them (at 'gt')"),
         (
             lambda m, x: x * m.tensor.view(1, -1, 1, 1),
