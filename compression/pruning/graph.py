@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from compression.architecture.channel_order import ChannelOrder
 from compression.pruning import layers
 from compression.pruning.channels import slices, varying_dims
 from compression.pruning.layers import Axis
@@ -133,8 +134,7 @@ def channel_graph(model: nn.Module, input_shape: tuple[int, ...]) -> ChannelGrap
     for call in met.calls:
         first.setdefault(call.layer, call)
     found = {
-        name: LayerChannels(of(call.inputs), of(met.outputs.get(name, call.inputs)), call.dim, call.shape)
-        for name, call in first.items()
+        name: LayerChannels(of(call.inputs), of(call.outputs), call.dim, call.shape) for name, call in first.items()
     }
     free = {name: axis for name, ids in met.free.items() if (axis := _free_axis(name, of(ids))) is not None}
     groups = _groups(model, found, numbering.groups)
@@ -150,7 +150,7 @@ def _groups(model: nn.Module, found: Mapping[str, LayerChannels], ranges: list[r
         for place in sorted({of_unit[unit] for unit in set(channels.outputs.tolist()) if unit >= 0}):
             if layers.makes_channels(layer):
                 made[place].append(name)
-            elif not isinstance(layer, nn.PReLU):
+            elif not isinstance(layer, nn.PReLU | ChannelOrder):
                 scaled[place].append(name)
     return tuple(
         Group(names[0], tuple(names), tuple(norms), units)

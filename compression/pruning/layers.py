@@ -9,11 +9,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from compression.architecture.channel_order import ChannelOrder
+
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-_KNOWN = (*_CONVOLUTIONS, *_TRANSPOSED, nn.Linear, *_BATCH_NORMS, *_INSTANCE_NORMS, nn.GroupNorm, nn.PReLU)
+_KNOWN = (
+    *_CONVOLUTIONS,
+    *_TRANSPOSED,
+    nn.Linear,
+    *_BATCH_NORMS,
+    *_INSTANCE_NORMS,
+    nn.GroupNorm,
+    nn.PReLU,
+    ChannelOrder,
+)
 # A parametrized tensor is a property of a class of its own.
 _COMPUTING = (
     *("forward", "_conv_forward", "_output_padding", "_check_input_dim", "_apply_instance_norm"),
@@ -77,6 +88,8 @@ def channel_dim(layer: nn.Module, shape: tuple[int, ...]) -> int | None:
             return len(shape) - 1
         fitting = [dim for dim in range(1, len(shape)) if shape[dim] == layer.normalized_shape[0]]
         return fitting[0] if len(fitting) == 1 else None
+    if isinstance(layer, ChannelOrder):
+        return len(shape) - 3
     return len(shape) - 1 if isinstance(layer, nn.Linear) else 1
 
 
@@ -158,6 +171,9 @@ def resize(layer: nn.Module, keep_in: Tensor, keep_out: Tensor) -> None:
         layer.num_channels = inputs
     elif isinstance(layer, nn.PReLU) and layer.num_parameters > 1:
         layer.num_parameters = inputs
+    elif isinstance(layer, ChannelOrder):
+        left = layer.order.cpu()[keep_out]
+        layer.order = (keep_in.cumsum(0) - 1)[left].to(layer.order.device)
 
 
 def _groups_left(keep: Tensor, groups: int) -> int:

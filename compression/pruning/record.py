@@ -28,12 +28,14 @@ class Call:
     Attributes:
         layer: Its name.
         inputs: int64 ids of shape (input channels,).
+        outputs: int64 ids of shape (output channels,).
         dim: Dimension of the input along which they lie.
         shape: Of the input.
     """
 
     layer: str
     inputs: Tensor
+    outputs: Tensor
     dim: int
     shape: tuple[int, ...]
 

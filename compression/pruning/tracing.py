@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten
 
+from compression.architecture.channel_order import ChannelOrder
 from compression.pruning import layers
 from compression.pruning.channels import Channels, along
 from compression.pruning.record import (
@@ -48,11 +49,13 @@ def trace(model: nn.Module, input_shape: tuple[int, ...], rules: Mapping[object,
 
 
 def without_data(model: nn.Module) -> nn.Module:
-    """A copy on the meta device; the data is never copied."""
+    """A copy on the meta device; no data is copied but a ChannelOrder's, which tells what becomes of channels."""
     memo: dict[int, object] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         empty = torch.empty_like(tensor, device="meta")
         memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    orders = (layer.order for layer in model.modules() if isinstance(layer, ChannelOrder))
+    memo |= {id(order): order.cpu() for order in orders if not order.is_meta}
     return copy.deepcopy(model, memo)
 
 
@@ -97,12 +100,15 @@ def _attribute(into: Trace, shadow: nn.Module, name: str) -> object:
     owner, _, attribute = name.rpartition(".")
     module = shadow.get_submodule(owner)
     value = getattr(module, attribute)
+    if not isinstance(value, Tensor):
+        return value
+    known = layers.is_known(module)
+    if known:
+        into.pinned_layers[owner] = f"the model uses {name!r} outside its layer"
     if not is_floating(value):
-        return value.to("meta") if isinstance(value, Tensor) else value
-    if layers.is_known(module):
-        reason = f"the model uses {name!r} outside its layer"
-        into.pinned_layers[owner] = reason
-        return into.fixed(tuple(value.shape), reason)
+        return value.to("meta")
+    if known:
+        return into.fixed(tuple(value.shape), into.pinned_layers[owner])
     if attribute not in {**module._parameters, **module._buffers}:
         return as_channels(into, value)
     if attribute in module._non_persistent_buffers_set:
@@ -152,15 +158,21 @@ def _layer(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) 
     dim = layers.channel_dim(layer, tuple(value.ids.shape))
     if dim is None:
         raise NotUnderstoodError(f"{operation_name(node, shadow)!r} normalizes dimensions that can't be told")
-    result = run_on_meta(node, shadow, arguments)
-    makes = layers.makes_channels(layer)
-    if not isinstance(result, Tensor) or not (makes or result.shape == value.ids.shape):
+    shape = _shape_out(node, shadow, arguments)
+    if not layers.makes_channels(layer) and shape != tuple(value.ids.shape):
         raise NotUnderstoodError(
             f"{operation_name(node, shadow)!r} gives something else than a tensor of the same shape"
         )
-    inputs = into.tie_slices(value.ids, dim)
-    into.calls.append(Call(name, inputs, dim, tuple(value.ids.shape)))
-    if not makes:
-        return value
-    shape = tuple(result.shape)
-    return along(into.numbers(into.outputs, name, (shape[dim],)), shape, dim)
+    inputs = outputs = into.tie_slices(value.ids, dim)
+    if isinstance(layer, ChannelOrder):
+        outputs = inputs[layer.order.cpu()]
+    elif layers.makes_channels(layer):
+        outputs = into.numbers(into.outputs, name, (shape[dim],))
+    into.calls.append(Call(name, inputs, outputs, dim, tuple(value.ids.shape)))
+    return value if outputs is inputs else along(outputs, shape, dim)
+
+
+def _shape_out(node: fx.Node, shadow: nn.Module, arguments: Arguments) -> tuple[int, ...]:
+    """Of a layer's output; no dimension if it is no tensor."""
+    result = run_on_meta(node, shadow, arguments)
+    return tuple(result.shape) if isinstance(result, Tensor) else ()

@@ -66,9 +66,7 @@ def _layer_ties(model: nn.Module, met: Trace) -> Iterator[Tensor]:
         before = first.setdefault(call.layer, call.inputs)
         if before is not call.inputs:
             yield torch.stack([before, call.inputs], 1)
-        yield from layers.tied_rows(
-            model.get_submodule(call.layer), call.inputs, met.outputs.get(call.layer, call.inputs)
-        )
+        yield from layers.tied_rows(model.get_submodule(call.layer), call.inputs, call.outputs)
 
 
 def _components(total: int, edges: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
@@ -96,9 +94,9 @@ def _pinned(model: nn.Module, met: Trace, component: Tensor) -> tuple[Tensor, li
         pin(mixed.flatten(), "in its layer it hangs together with a channel that must stay")
     for name, reason in {**_shared(model), **_unreplaceable(model), **met.pinned_layers}.items():
         for call in (call for call in met.calls if call.layer == name):
-            pin(torch.cat([call.inputs, met.outputs.get(name, call.inputs)]), f"layer {name!r}: {reason}")
+            pin(torch.cat([call.inputs, call.outputs]), f"layer {name!r}: {reason}")
     for call in met.calls:
-        for side in (call.inputs, met.outputs.get(call.layer, call.inputs)):
+        for side in (call.inputs, call.outputs):
             if bool((side >= 0).all()) and len(set(component[side].tolist())) == 1:
                 pin(side, f"all {len(side)} channels of {call.layer!r} hang together")
     for name, ids in met.free.items():

@@ -281,8 +281,9 @@ def between(*layers):
         between(nn.GroupNorm(1, 8, affine=False)),
         between(ChannelsLast(8)),
         between(OwnBatchNorm(8), FrozenBatchNorm2d(8), nn.ReLU(), OwnConv(8, 8, 1)),
+        rewrite_grouped(between(nn.Conv2d(8, 8, 3)), 4, skip=["0", "2"]).model,
     ],
-    ids=["free", "sync", "group", "plain", "last", "own"],
+    ids=["free", "sync", "group", "plain", "last", "own", "orders"],
 )
 def test_whatever_pruning_makes_smaller_comes_back(tmp_path, base, made):
     base.eval()
