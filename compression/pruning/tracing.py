@@ -20,7 +20,6 @@ from compression.pruning.record import (
     Call,
     NotUnderstoodError,
     Trace,
-    as_channels,
     first_channels,
     is_floating,
     operation_name,
@@ -91,12 +90,13 @@ def _follow(
                     if isinstance(leaf, Channels):
                         into.pin(leaf.ids, "it is the model's output")
             elif node.op == "get_attr":
-                values[node] = _attribute(into, shadow, str(node.target))
+                values[node] = _attribute(into, node, shadow)
             else:
                 values[node] = _operation(into, node, shadow, (args, kwargs), rules)
 
 
-def _attribute(into: Trace, shadow: nn.Module, name: str) -> object:
+def _attribute(into: Trace, node: fx.Node, shadow: nn.Module) -> object:
+    name = str(node.target)
     owner, _, attribute = name.rpartition(".")
     module = shadow.get_submodule(owner)
     value = getattr(module, attribute)
@@ -110,7 +110,8 @@ def _attribute(into: Trace, shadow: nn.Module, name: str) -> object:
     if known:
         return into.fixed(tuple(value.shape), into.pinned_layers[owner])
     if attribute not in {**module._parameters, **module._buffers}:
-        return as_channels(into, value)
+        within = next(reversed(node.meta.get("nn_module_stack", {})), "")
+        return into.fixed(tuple(value.shape), f"a constant has fixed channels: module {within!r} holds or computes it")
     if attribute in module._non_persistent_buffers_set:
         return into.fixed(tuple(value.shape), f"{name!r} is in no state dict, from which a cut one could come back")
     return Channels(into.numbers(into.free, name, tuple(value.shape)))

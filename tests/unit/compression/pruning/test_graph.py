@@ -291,6 +291,12 @@ def test_what_meets_an_index_or_a_flag_stays(function, tensor, told):
     assert reasons(model) == {"first": told, "last": "it is the model's output (at 'output')"}
 
 
+def test_what_meets_a_tensor_that_is_computed_from_buffers_stays_and_the_module_is_named():
+    model = Between(lambda m, x: x * m.tensor.reshape(1, -1, 1, 1), tensor=torch.ones(8))
+    told = reasons(nn.Sequential(model))["0.first"]
+    assert told.startswith("a constant has fixed channels: module '0' holds or computes it")
+
+
 def test_what_meets_a_buffer_that_is_in_no_state_dict_stays():
     model = Between(lambda m, x: x * m.scale)
     model.register_buffer("scale", torch.ones(8, 1, 1), persistent=False)
