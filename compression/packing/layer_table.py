@@ -6,7 +6,8 @@
 New layers are on the meta device: they have shapes, no memory.
 Only the types in `LAYER_TYPES` are ever built, from the listed arguments, each checked; all other modules are the base
 model's. A factorized layer is a Sequential in place of the layer it was. A subclass of LayerNorm, whose code only
-the base has, is the base's own, made smaller.
+the base has, is the base's own, made smaller. A subclass that computes what its listed class does is described as that
+class, and is the base's own, with other tensors and sizes.
 """
 
 import inspect
@@ -21,6 +22,7 @@ from torch.nn.utils import parametrize
 from compression.architecture.channel_order import ChannelOrder
 from compression.architecture.replacement import Replacement
 from compression.packing.container import PackedFileError
+from compression.pruning.layers import computing_type
 from compression.pruning.masked_layers import DROPPED, KEPT, MaskedNorm
 
 _LARGEST_SIZE: Final = 1 << 31
@@ -173,7 +175,7 @@ def describe_layers(model: nn.Module) -> list[dict[str, Any]]:
 
 def describe_layer(module: nn.Module) -> dict[str, Any] | None:
     """Type and arguments of one layer; None for a type that is not listed."""
-    kind = parametrize.type_before_parametrizations(module)
+    kind = computing_type(parametrize.type_before_parametrizations(module))
     if kind in (nn.Sequential, Replacement):
         return {"type": "Sequential", "children": list(module._modules)}
     if isinstance(module, nn.LayerNorm) and kind is not nn.LayerNorm:
@@ -248,13 +250,15 @@ def apply_layer_table(model: nn.Module, table: object) -> nn.Module:
             raise PackedFileError(f"layer {name!r}: the base model has no such layer")
         wanted = {key: value for key, value in row.items() if key != "name"}
         if describe_layer(present) != wanted:
-            if not name and type(model) not in LAYER_TYPES:
+            if not name and computing_type(type(model)) not in LAYER_TYPES:
                 raise PackedFileError("the model as a whole is of another type than the base model")
             if wanted.get("type") == _NORM_SUBCLASS:
                 _cut_norm(name, present, wanted)
                 continue
-            built = _built(name, wanted, present)
-            if name:
+            built, kind = _built(name, wanted, present), type(present)
+            if kind is not type(built) and computing_type(kind) is type(built):
+                _take_over(present, built)
+            elif name:
                 _replace(owners, present, built)
             else:
                 model = built
@@ -294,6 +298,14 @@ def _replace(owners: _Owners, old: nn.Module, new: nn.Module) -> None:
     for parent, name in owners[old]:
         parent._modules[name] = new
     _note_children(owners, new)
+
+
+def _take_over(layer: nn.Module, built: nn.Module) -> None:
+    """Gives a layer of a subclass the tensors and sizes of one of the class that it computes as."""
+    layer._parameters.update(built._parameters)
+    layer._buffers.update(built._buffers)
+    module = vars(nn.Module())
+    vars(layer).update({name: value for name, value in vars(built).items() if name not in module})
 
 
 def _cut_norm(name: str, norm: nn.Module, wanted: Mapping[str, Any]) -> None:

@@ -39,6 +39,11 @@ def stored(ids: Tensor) -> Tensor:
     return ids
 
 
+def slices(ids: Tensor, dim: int) -> Tensor:
+    """The ids as a matrix, of which each row is a slice along a dimension."""
+    return ids.movedim(dim, 0).unsqueeze(1).flatten(1)
+
+
 def varies(ids: Tensor, dim: int) -> bool:
     """Whether different channels lie along a dimension."""
     ids = stored(ids)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from compression.architecture.channel_order import ChannelOrder
 from compression.pruning import layers
-from compression.pruning.channels import varying_dims
+from compression.pruning.channels import slices, varying_dims
 from compression.pruning.layers import Axis
 from compression.pruning.record import Call, Trace
 from compression.pruning.rules import standard_rules
@@ -119,6 +120,9 @@ class ChannelGraph:
 def channel_graph(model: nn.Module, input_shape: tuple[int, ...]) -> ChannelGraph:
     """Follows the channels through a model.
 
+    What can't be followed stays, with a reason: what meets an index, a flag or a buffer that is in no state dict (a
+    file of the cut model could not bring it back), and a LayerNorm's subclass that has further tensors.
+
     Args:
         model: Any that `torch.fx` can trace, in training and in evaluation mode; stays as it is.
         input_shape: Of one input, without the batch, as small as the model can take: (3, 32, 32).
@@ -135,8 +139,7 @@ def channel_graph(model: nn.Module, input_shape: tuple[int, ...]) -> ChannelGrap
     for call in met.calls:
         first.setdefault(call.layer, call)
     found = {
-        name: LayerChannels(of(call.inputs), of(met.outputs.get(name, call.inputs)), call.dim, call.shape)
-        for name, call in first.items()
+        name: LayerChannels(of(call.inputs), of(call.outputs), call.dim, call.shape) for name, call in first.items()
     }
     free = {name: axis for name, ids in met.free.items() if (axis := _free_axis(name, of(ids))) is not None}
     groups = _groups(model, found, numbering.groups)
@@ -152,7 +155,7 @@ def _groups(model: nn.Module, found: Mapping[str, LayerChannels], ranges: list[r
         for place in sorted({of_unit[unit] for unit in set(channels.outputs.tolist()) if unit >= 0}):
             if layers.makes_channels(layer):
                 made[place].append(name)
-            elif not isinstance(layer, nn.PReLU):
+            elif not isinstance(layer, nn.PReLU | ChannelOrder):
                 scaled[place].append(name)
     return tuple(
         Group(names[0], tuple(names), tuple(norms), units)
@@ -181,9 +184,7 @@ def _not_followed(
     name: str, layer: nn.Module, met: Trace, numbering: Numbering, free: Mapping[str, Axis]
 ) -> Iterator[Unprunable]:
     if layers.is_known(layer):
-        yield Unprunable(
-            name, len(next(layer.parameters(recurse=False))), met.pinned_layers.get(name, "it is never called")
-        )
+        yield Unprunable(name, len(next(layer.parameters(recurse=False))), _why_not_called(name, met))
         return
     own = {_full(name, key): parameter for key, parameter in layer.named_parameters(recurse=False)}
     staying = [key for key, parameter in own.items() if key not in free and parameter.numel()]
@@ -192,6 +193,13 @@ def _not_followed(
         if staying[0] in met.free:
             reason = numbering.reason(met.free[staying[0]].flatten()[0])
         yield Unprunable(name, len(first) if first.ndim else 1, reason)
+
+
+def _why_not_called(name: str, met: Trace) -> str:
+    """The reason of the layer, or of the innermost module around it that has one."""
+    while name and name not in met.pinned_layers:
+        name = name.rpartition(".")[0]
+    return met.pinned_layers.get(name, "it is never called")
 
 
 def _full(module: str, tensor: str) -> str:
@@ -203,4 +211,4 @@ def _free_axis(name: str, units: Tensor) -> Axis | None:
     if bool((units < 0).all()):
         return None
     (dim,) = varying_dims(units)
-    return Axis(name, dim, units.movedim(dim, 0).flatten(1)[:, 0])
+    return Axis(name, dim, slices(units, dim)[:, 0])

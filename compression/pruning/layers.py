@@ -9,13 +9,30 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from compression.architecture.channel_order import ChannelOrder
 from compression.pruning.masked_layers import MaskedNorm
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-_KNOWN = (*_CONVOLUTIONS, *_TRANSPOSED, nn.Linear, *_BATCH_NORMS, *_INSTANCE_NORMS, nn.GroupNorm, nn.PReLU)
+_KNOWN = (
+    *_CONVOLUTIONS,
+    *_TRANSPOSED,
+    nn.Linear,
+    *_BATCH_NORMS,
+    *_INSTANCE_NORMS,
+    nn.GroupNorm,
+    nn.PReLU,
+    ChannelOrder,
+)
+# A parametrized tensor is a property of a class of its own.
+_COMPUTING = (
+    *("forward", "_conv_forward", "_output_padding", "_check_input_dim", "_apply_instance_norm"),
+    *("__call__", "__getattr__", "_call_impl", "weight", "bias", "running_mean", "running_var"),
+)
+# By name, as torchvision isn't imported for it.
+_FROZEN_BATCH_NORM = "torchvision.ops.misc.FrozenBatchNorm2d"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +53,22 @@ class Axis:
 
 
 def is_known(layer: nn.Module) -> bool:
-    """Whether the layer's channels can be followed and cut. A subclass may do anything, so only LayerNorm's count."""
-    return type(layer) in _KNOWN or isinstance(layer, nn.LayerNorm)
+    """Whether the layer's channels can be followed and cut.
+
+    A subclass may do anything, so only LayerNorm's count, and those that change nothing of what another computes.
+    """
+    kind = type(layer)
+    frozen = f"{kind.__module__}.{kind.__qualname__}" == _FROZEN_BATCH_NORM
+    return frozen or isinstance(layer, nn.LayerNorm) or computing_type(kind) in _KNOWN
+
+
+def computing_type(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class of a known layer whose computation another class inherits unchanged; else that class itself."""
+    for base in kind.__mro__:
+        if base in _KNOWN:
+            same = all(getattr(kind, name, None) is getattr(base, name, None) for name in _COMPUTING)
+            return base if same else kind
+    return kind
 
 
 def makes_channels(layer: nn.Module) -> bool:
@@ -46,16 +77,16 @@ def makes_channels(layer: nn.Module) -> bool:
 
 
 def channel_counts(layer: nn.Module) -> tuple[int, int] | None:
-    """How many channels a known layer takes and gives; None for a PReLU of one number, which takes any."""
+    """How many channels a known layer says that it takes and gives; None if it doesn't, as a PReLU of one number."""
     if isinstance(layer, _ConvNd):
         return layer.in_channels, layer.out_channels
     if isinstance(layer, nn.Linear):
         return layer.in_features, layer.out_features
     if isinstance(layer, nn.PReLU) and layer.num_parameters == 1:
         return None
-    names = ("num_features", "num_channels", "num_parameters")
-    count = next(int(vars(layer)[name]) for name in names if name in vars(layer))
-    return count, count
+    names = ("num_features", "num_channels", "num_parameters", "channels")
+    counts = [int(vars(layer)[name]) for name in names if name in vars(layer)]
+    return (counts[0], counts[0]) if counts else None
 
 
 def channel_dim(layer: nn.Module, shape: tuple[int, ...]) -> int | None:
@@ -71,6 +102,8 @@ def channel_dim(layer: nn.Module, shape: tuple[int, ...]) -> int | None:
             return len(shape) - 1
         fitting = [dim for dim in range(1, len(shape)) if shape[dim] == layer.normalized_shape[0]]
         return fitting[0] if len(fitting) == 1 else None
+    if isinstance(layer, ChannelOrder):
+        return len(shape) - 3
     return len(shape) - 1 if isinstance(layer, nn.Linear) else 1
 
 
@@ -153,6 +186,9 @@ def resize(layer: nn.Module, keep_in: Tensor, keep_out: Tensor) -> None:
         layer.num_channels = inputs
     elif isinstance(layer, nn.PReLU) and layer.num_parameters > 1:
         layer.num_parameters = inputs
+    elif isinstance(layer, ChannelOrder):
+        left = layer.order.cpu()[keep_out]
+        layer.order = (keep_in.cumsum(0) - 1)[left].to(layer.order.device)
 
 
 def _groups_left(keep: Tensor, groups: int) -> int:
@@ -164,4 +200,7 @@ def reason_to_stay(layer: nn.Module) -> str | None:
     derived = [name for name in ("weight_orig", "weight_g") if name in dict(layer.named_parameters(recurse=False))]
     if derived:
         return f"its weight is computed from {derived[0]!r}"
+    own = [name for name, _ in (*layer.named_parameters(), *layer.named_buffers()) if name not in ("weight", "bias")]
+    if isinstance(layer, nn.LayerNorm) and own:
+        return f"a {type(layer).__name__} has {own[0]!r} besides a LayerNorm's weight and bias"
     return None

@@ -4,14 +4,14 @@ import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
-from compression.pruning.channels import Channels, stored, uniform
+from compression.pruning.channels import Channels, slices, stored, uniform
 
 T = TypeVar("T")
 Arguments = tuple[tuple[object, ...], dict[str, object]]
@@ -28,12 +28,14 @@ class Call:
     Attributes:
         layer: Its name.
         inputs: int64 ids of shape (input channels,).
+        outputs: int64 ids of shape (output channels,).
         dim: Dimension of the input along which they lie.
         shape: Of the input.
     """
 
     layer: str
     inputs: Tensor
+    outputs: Tensor
     dim: int
     shape: tuple[int, ...]
 
@@ -96,7 +98,7 @@ class Trace:
         different = first != second
         first, second = first[different], second[different]
         for one, other in ((first, second), (second, first)):
-            for fixed in sorted(set(other[(one >= 0) & (other < 0)].tolist())):
+            for fixed in np.unique(other[(one >= 0) & (other < 0)].numpy()).tolist():
                 self.pins.append(Pin(one[other == fixed], self._reasons[-fixed - 1]))
         both = (first >= 0) & (second >= 0)
         if both.any():
@@ -104,7 +106,7 @@ class Trace:
 
     def tie_slices(self, ids: Tensor, dim: int) -> Tensor:
         """Ties all that lies in one slice along a dimension; returns one id for each slice."""
-        rows = stored(ids).movedim(dim, 0).flatten(1)
+        rows = slices(stored(ids), dim)
         self.tie(rows[:, :1], rows)
         return rows[:, 0].expand(ids.shape[dim])
 
@@ -126,9 +128,7 @@ class Trace:
             if isinstance(leaf, Channels):
                 self.pin(leaf.ids, reason)
         result = run_on_meta(node, shadow, arguments)
-        return tree_map(
-            lambda leaf: self.fixed(tuple(leaf.shape), reason) if isinstance(leaf, Tensor) else leaf, result
-        )
+        return tree_map(lambda leaf: self.fixed(tuple(leaf.shape), reason) if is_floating(leaf) else leaf, result)
 
     @contextmanager
     def at(self, node: fx.Node) -> Iterator[None]:
@@ -138,6 +138,11 @@ class Trace:
             yield
         except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise ValueError(f"operation {node.name!r} ({node.target}): can't follow its channels: {error}") from error
+
+
+def is_floating(value: object) -> TypeGuard[Tensor]:
+    """Whether a value is a tensor whose channels are followed; indices and flags stay tensors without data."""
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def on_meta(value: T) -> T:
@@ -151,18 +156,20 @@ def on_meta(value: T) -> T:
 def run_on_meta(node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
     """What an operation gives for tensors without data."""
     args, kwargs = on_meta(arguments)
-    if node.op == "call_module":
-        return shadow.get_submodule(str(node.target))(*args, **kwargs)
-    if node.op == "call_method":
-        return operator.methodcaller(str(node.target), *args[1:], **kwargs)(args[0])
-    assert callable(node.target)
-    return node.target(*args, **kwargs)
+    with torch.device("meta"):
+        if node.op == "call_module":
+            return shadow.get_submodule(str(node.target))(*args, **kwargs)
+        if node.op == "call_method":
+            return operator.methodcaller(str(node.target), *args[1:], **kwargs)(args[0])
+        assert callable(node.target)
+        return node.target(*args, **kwargs)
 
 
 def as_channels(into: Trace, value: object) -> Channels:
     """Channels themselves; a tensor that isn't the model's has channels that must stay."""
     if isinstance(value, Tensor):
-        return into.fixed(tuple(value.shape), "a constant has fixed channels")
+        kind = "a constant" if is_floating(value) else f"a tensor of {value.dtype}"
+        return into.fixed(tuple(value.shape), f"{kind} has fixed channels")
     if not isinstance(value, Channels):
         raise NotUnderstoodError(f"a {type(value).__name__} is not a tensor")
     return value

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten
 
+from compression.architecture.channel_order import ChannelOrder
 from compression.pruning import layers
 from compression.pruning.channels import Channels, along
 from compression.pruning.record import (
@@ -19,9 +20,8 @@ from compression.pruning.record import (
     Call,
     NotUnderstoodError,
     Trace,
-    as_channels,
     first_channels,
-    on_meta,
+    is_floating,
     operation_name,
     run_on_meta,
 )
@@ -48,17 +48,19 @@ def trace(model: nn.Module, input_shape: tuple[int, ...], rules: Mapping[object,
 
 
 def without_data(model: nn.Module) -> nn.Module:
-    """A copy on the meta device; the data is never copied."""
+    """A copy on the meta device; no data is copied but a ChannelOrder's, which tells what becomes of channels."""
     memo: dict[int, object] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         empty = torch.empty_like(tensor, device="meta")
         memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    orders = (layer.order for layer in model.modules() if isinstance(layer, ChannelOrder))
+    memo |= {id(order): order.cpu() for order in orders if not order.is_meta}
     return copy.deepcopy(model, memo)
 
 
 class _LayerTracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.LayerNorm) or super().is_leaf_module(m, module_qualified_name)
+        return layers.is_known(m) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _graph(model: nn.Module) -> fx.Graph:
@@ -88,23 +90,30 @@ def _follow(
                     if isinstance(leaf, Channels):
                         into.pin(leaf.ids, "it is the model's output")
             elif node.op == "get_attr":
-                values[node] = _attribute(into, shadow, str(node.target))
+                values[node] = _attribute(into, node, shadow)
             else:
                 values[node] = _operation(into, node, shadow, (args, kwargs), rules)
 
 
-def _attribute(into: Trace, shadow: nn.Module, name: str) -> object:
+def _attribute(into: Trace, node: fx.Node, shadow: nn.Module) -> object:
+    name = str(node.target)
     owner, _, attribute = name.rpartition(".")
     module = shadow.get_submodule(owner)
     value = getattr(module, attribute)
     if not isinstance(value, Tensor):
         return value
-    if layers.is_known(module):
-        reason = f"the model uses {name!r} outside its layer"
-        into.pinned_layers[owner] = reason
-        return into.fixed(tuple(value.shape), reason)
+    known = layers.is_known(module)
+    if known:
+        into.pinned_layers[owner] = f"the model uses {name!r} outside its layer"
+    if not is_floating(value):
+        return value.to("meta")
+    if known:
+        return into.fixed(tuple(value.shape), into.pinned_layers[owner])
     if attribute not in {**module._parameters, **module._buffers}:
-        return as_channels(into, value)
+        within = next(reversed(node.meta.get("nn_module_stack", {})), "")
+        return into.fixed(tuple(value.shape), f"a constant has fixed channels: module {within!r} holds or computes it")
+    if attribute in module._non_persistent_buffers_set:
+        return into.fixed(tuple(value.shape), f"{name!r} is in no state dict, from which a cut one could come back")
     return Channels(into.numbers(into.free, name, tuple(value.shape)))
 
 
@@ -116,6 +125,8 @@ def _operation(
     try:
         return _rule(node, shadow, rules)(into, node, shadow, arguments)
     except NotUnderstoodError as error:
+        if node.op == "call_module":
+            into.pinned_layers.setdefault(str(node.target), str(error))
         return into.refuse(arguments, node, shadow, str(error))
 
 
@@ -143,12 +154,26 @@ def _collect(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments
 def _layer(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
     name, value = str(node.target), first_channels(arguments)
     layer = shadow.get_submodule(name)
+    if sum(isinstance(leaf, Channels) for leaf in tree_flatten(arguments)[0]) > 1:
+        raise NotUnderstoodError(f"{operation_name(node, shadow)!r} takes more than one activation")
     dim = layers.channel_dim(layer, tuple(value.ids.shape))
     if dim is None:
         raise NotUnderstoodError(f"{operation_name(node, shadow)!r} normalizes dimensions that can't be told")
-    inputs = into.tie_slices(value.ids, dim)
-    into.calls.append(Call(name, inputs, dim, tuple(value.ids.shape)))
-    if not layers.makes_channels(layer):
-        return value
-    shape = tuple(layer(on_meta(value)).shape)
-    return along(into.numbers(into.outputs, name, (shape[dim],)), shape, dim)
+    shape = _shape_out(node, shadow, arguments)
+    if not layers.makes_channels(layer) and shape != tuple(value.ids.shape):
+        raise NotUnderstoodError(
+            f"{operation_name(node, shadow)!r} gives something else than a tensor of the same shape"
+        )
+    inputs = outputs = into.tie_slices(value.ids, dim)
+    if isinstance(layer, ChannelOrder):
+        outputs = inputs[layer.order.cpu()]
+    elif layers.makes_channels(layer):
+        outputs = into.numbers(into.outputs, name, (shape[dim],))
+    into.calls.append(Call(name, inputs, outputs, dim, tuple(value.ids.shape)))
+    return value if outputs is inputs else along(outputs, shape, dim)
+
+
+def _shape_out(node: fx.Node, shadow: nn.Module, arguments: Arguments) -> tuple[int, ...]:
+    """Of a layer's output; no dimension if it is no tensor."""
+    result = run_on_meta(node, shadow, arguments)
+    return tuple(result.shape) if isinstance(result, Tensor) else ()

@@ -1,7 +1,7 @@
 """The smallest sets of channels that can go, and the groups that they form."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -47,10 +47,11 @@ def number_units(model: nn.Module, met: Trace) -> Numbering:
     edges = [(tie.first, tie.second) for tie in met.ties]
     edges += [(row[:, :1].expand(row.shape), row) for row in _layer_ties(model, met)]
     component = _components(total, edges)
-    reasons = _pinned(model, met, component)
-    makers = [(name, outputs) for name, outputs in met.outputs.items() if not _carries(model, name)]
-    units, groups = _ordered(component, reasons, [outputs for _, outputs in makers], total)
-    return Numbering(units, groups, lambda one: reasons.get(int(component[one]), "no layer makes its channels"))
+    why, reasons = _pinned(model, met, component)
+    makers = [outputs for name, outputs in met.outputs.items() if not _carries(model, name)]
+    units, groups = _ordered(component, why >= 0, makers, total)
+    # At index -1 stands what isn't pinned.
+    return Numbering(units, groups, lambda one: [*reasons, "no layer makes its channels"][int(why[component[one]])])
 
 
 def _carries(model: nn.Module, name: str) -> bool:
@@ -65,9 +66,7 @@ def _layer_ties(model: nn.Module, met: Trace) -> Iterator[Tensor]:
         before = first.setdefault(call.layer, call.inputs)
         if before is not call.inputs:
             yield torch.stack([before, call.inputs], 1)
-        yield from layers.tied_rows(
-            model.get_submodule(call.layer), call.inputs, met.outputs.get(call.layer, call.inputs)
-        )
+        yield from layers.tied_rows(model.get_submodule(call.layer), call.inputs, call.outputs)
 
 
 def _components(total: int, edges: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
@@ -79,13 +78,14 @@ def _components(total: int, edges: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     return torch.from_numpy(connected_components(matrix, directed=False)[1]).to(torch.int64)
 
 
-def _pinned(model: nn.Module, met: Trace, component: Tensor) -> dict[int, str]:
-    """The components that must stay, with the reason of the first channel found so."""
-    reasons: dict[int, str] = {}
+def _pinned(model: nn.Module, met: Trace, component: Tensor) -> tuple[Tensor, list[str]]:
+    """For each component the place of the first reason why it must stay, -1 if it need not, and the reasons."""
+    why, reasons = torch.full((int(component.max()) + 1,), -1), list[str]()
 
     def pin(ids: Tensor, reason: str) -> None:
-        for one in set(component[ids[ids >= 0]].tolist()):
-            reasons.setdefault(one, reason)
+        pinned = component[ids[ids >= 0]]
+        why[pinned[why[pinned] < 0]] = len(reasons)
+        reasons.append(reason)
 
     for pinned in met.pins:
         pin(pinned.ids, pinned.reason)
@@ -94,21 +94,17 @@ def _pinned(model: nn.Module, met: Trace, component: Tensor) -> dict[int, str]:
         pin(mixed.flatten(), "in its layer it hangs together with a channel that must stay")
     for name, reason in {**_shared(model), **_unreplaceable(model), **met.pinned_layers}.items():
         for call in (call for call in met.calls if call.layer == name):
-            pin(torch.cat([call.inputs, met.outputs.get(name, call.inputs)]), f"layer {name!r}: {reason}")
+            pin(torch.cat([call.inputs, call.outputs]), f"layer {name!r}: {reason}")
     for call in met.calls:
-        for side in (call.inputs, met.outputs.get(call.layer, call.inputs)):
+        for side in (call.inputs, call.outputs):
             if bool((side >= 0).all()) and len(set(component[side].tolist())) == 1:
                 pin(side, f"all {len(side)} channels of {call.layer!r} hang together")
     for name, ids in met.free.items():
-        left = component[ids].clone()
-        left[torch.isin(left, _as_ids(reasons))] = -1
+        left = component[ids]
+        left[why[left] >= 0] = -1
         if len(varying_dims(left)) > 1:
             pin(ids, f"they lie along several dimensions of {name!r}")
-    return reasons
-
-
-def _as_ids(numbers: Iterable[int]) -> Tensor:
-    return torch.tensor(list(numbers), dtype=torch.int64)
+    return why, reasons
 
 
 def _shared(model: nn.Module) -> dict[str, str]:
@@ -128,26 +124,21 @@ def _unreplaceable(model: nn.Module) -> dict[str, str]:
     return {name: reason for name, reason in found.items() if reason is not None}
 
 
-def _ordered(
-    component: Tensor, reasons: Mapping[int, str], makers: list[Tensor], total: int
-) -> tuple[Tensor, list[range]]:
+def _ordered(component: Tensor, stays: Tensor, makers: list[Tensor], total: int) -> tuple[Tensor, list[range]]:
     """Numbers the components that can go, group by group, in the order of the channels that are made first."""
-    sets, staying = int(component.max()) + 1, _as_ids(reasons)
+    sets = len(stays)
     edges, first = list[tuple[Tensor, Tensor]](), torch.full((sets,), total)
     for place, outputs in enumerate(makers):
         made = component[outputs]
-        made = made[~torch.isin(made, staying)]
+        first.scatter_reduce_(0, made, outputs, "amin")
+        made = made[~stays[made]]
         edges.append((made, torch.full_like(made, sets + place)))
-        first.scatter_reduce_(0, component[outputs], outputs, "amin")
-    group = _components(sets + len(makers), edges)[:sets].tolist()
-    made_first = first.tolist()
-    removable = [one for one in range(sets) if one not in reasons and made_first[one] < total]
-    start: dict[int, int] = {}
-    for one in removable:
-        start[group[one]] = min(start.get(group[one], total), made_first[one])
-    order = sorted(removable, key=lambda one: (start[group[one]], made_first[one]))
+    group = _components(sets + len(makers), edges)[:sets]
+    removable = (~stays & (first < total)).nonzero().flatten()
+    start = torch.full((sets + len(makers),), total).scatter_reduce_(0, group[removable], first[removable], "amin")
+    # No two groups start with the same channel.
+    order = removable[torch.from_numpy(np.lexsort((first[removable], start[group[removable]])))]
     number = torch.full((sets,), -1)
     number[order] = torch.arange(len(order))
-    sizes = Counter(group[one] for one in order)
-    stops = [0, *accumulate(sizes[at] for at in sorted(sizes, key=start.__getitem__))]
-    return number[component], [range(begin, end) for begin, end in pairwise(stops)]
+    sizes = Counter(group[order].tolist()).values()
+    return number[component], [range(begin, end) for begin, end in pairwise([0, *accumulate(sizes)])]

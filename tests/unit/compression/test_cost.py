@@ -132,3 +132,28 @@ def test_quantized_weights_cost_what_the_float_ones_do(build_student, ranges):
     quantized = follow_weights(quantize_weights(model, AffineSpec(2, symmetric=False)), ranges)
     assert parameter_count(quantized) == parameter_count(model)
     assert multiply_accumulates(quantized, (3, 32, 32)) == multiply_accumulates(model, (3, 32, 32))
+
+
+class Positioned(nn.Module):
+    """Adds what it makes on the way, and a tensor that is no buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.grid = nn.Conv2d(3, 4, 1), torch.ones(4, 4)
+
+    def forward(self, images):
+        hidden = self.conv(images)
+        return hidden + torch.linspace(0, 1, hidden.shape[-1]) + self.grid
+
+
+def test_a_model_that_asks_for_numbers_is_not_said_to_be_given_a_wrong_shape():
+    class Asking(nn.Module):
+        def forward(self, images):
+            return images * images.max().item()
+
+    with pytest.raises(ValueError, match=r"shape \(3, 4, 4\), or can't run without data: "):
+        multiply_accumulates(Asking(), (3, 4, 4))
+
+
+def test_tensors_that_the_model_makes_itself_are_no_obstacle():
+    assert multiply_accumulates(Positioned(), (3, 4, 4)) == multiply_accumulates(Positioned().conv, (3, 4, 4))

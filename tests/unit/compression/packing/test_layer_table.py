@@ -184,9 +184,31 @@ def test_a_subclass_of_layer_norm_is_made_no_larger(sizes):
         apply_layer_table(nn.Sequential(OwnNorm((3, 6))), [row])
 
 
+class OwnLinear(nn.Linear):
+    """Computes what a Linear does."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.note = "its own"
+
+
+def test_a_subclass_that_computes_the_same_is_the_bases_own_with_other_sizes():
+    model = nn.Sequential(OwnLinear(3, 4))
+    layer = model[0]
+    layer.weight.requires_grad_(False)
+    table = describe_layers(nn.Sequential(nn.Linear(2, 4, bias=False)))
+    assert describe_layers(nn.Sequential(OwnLinear(2, 4)))[1] == table[1] | {"bias": True}
+    apply_layer_table(model, table)
+    assert model[0] is layer
+    assert (layer.in_features, layer.out_features, layer.bias, layer.note) == (2, 4, None, "its own")
+    assert layer.weight.shape == (4, 2)
+    assert not layer.weight.requires_grad
+
+
 def test_layers_of_other_types_are_not_described():
     class Own(nn.Linear):
-        pass
+        def forward(self, inputs):
+            return 2 * super().forward(inputs)
 
     assert describe_layer(Own(1, 1)) is None
     assert describe_layer(nn.MaxPool2d(2)) is None

@@ -11,6 +11,7 @@ from random_graphs import draw_network, network_plans
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
+from torchvision.ops import FrozenBatchNorm2d
 
 from compression.architecture.rewriting import rewrite_grouped, rewrite_separable
 from compression.low_rank.factorization import Factorization
@@ -263,6 +264,14 @@ class FirstNorm(nn.LayerNorm):
         return F.layer_norm(channels_last, self.normalized_shape, self.weight, self.bias).permute(0, 3, 1, 2)
 
 
+class OwnConv(nn.Conv2d):
+    """Computes what a Conv2d does."""
+
+
+class OwnBatchNorm(nn.BatchNorm2d):
+    """Computes what a BatchNorm2d does."""
+
+
 def between(*layers):
     return nn.Sequential(nn.Conv2d(3, 8, 3), *layers, nn.Conv2d(8, 2, 1))
 
@@ -281,8 +290,10 @@ def masked_twice(model, graph, selection):
         between(nn.GroupNorm(1, 8, eps=0.1)),
         between(nn.GroupNorm(1, 8, affine=False)),
         between(ChannelsLast(8)),
+        between(OwnBatchNorm(8), FrozenBatchNorm2d(8), nn.ReLU(), OwnConv(8, 8, 1)),
+        rewrite_grouped(between(nn.Conv2d(8, 8, 3)), 4, skip=["0", "2"]).model,
     ],
-    ids=["free", "sync", "group", "plain", "last"],
+    ids=["free", "sync", "group", "plain", "last", "own", "orders"],
 )
 def test_whatever_pruning_makes_smaller_comes_back(tmp_path, base, made):
     base.eval()

@@ -19,6 +19,7 @@ from networks import (
 )
 from torch import nn
 
+from compression.architecture.rewriting import rewrite_grouped
 from compression.cost import multiply_accumulates, parameter_count
 from compression.pruning.cut import prune, units_to_keep
 from compression.pruning.graph import channel_graph
@@ -222,6 +223,25 @@ def test_pruning_can_be_repeated():
     twice = prune(once, again, {"0": torch.tensor([1, 2]), "3": torch.tensor([0, 2])})
     direct = prune(model, graph, {"0": torch.tensor([2, 5]), "3": torch.tensor([1, 4])})
     assert all(map(torch.equal, twice.state_dict().values(), direct.state_dict().values()))
+
+
+@pytest.mark.parametrize("groups", [2, 8])
+def test_group_convolutions_that_a_rewriting_made_are_cut_between_their_orders(groups):
+    convolutions = [nn.Conv2d(3, 16, 3), nn.Sigmoid(), nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 2, 1)]
+    model = rewrite_grouped(randomized(nn.Sequential(*convolutions)), groups, skip=["0", "3"]).model
+    before, _, after = model[2]
+    assert not torch.equal(before.order, torch.arange(16))
+    graph = channel_graph(model, SMALL)
+    assert "0" in graph.groups[0].layers
+    assert sum(len(group.units) for group in graph.groups) == {2: 16, 8: 8}[groups]
+    selection, inputs = every_other(graph), images((2, *SMALL))
+    cut = prune(model, graph, selection)
+    torch.testing.assert_close(outputs(cut, inputs), gated(model, graph, selection, inputs))
+    torch.testing.assert_close(outputs(cut, inputs), outputs(mask(model, graph, selection), inputs))
+    assert cut[2][0].channels == cut[0].out_channels < before.channels
+    assert cut[2][2].channels == cut[3].in_channels < after.channels
+    assert cut[2][0].is_permutation()
+    assert cut[2][2].is_permutation()
 
 
 def test_costs_fall_as_counted_by_hand():

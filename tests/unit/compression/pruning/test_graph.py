@@ -1,11 +1,13 @@
+import copy
 from typing import NamedTuple
 
 import pytest
 import torch
 import torch.nn.functional as F
 from networks import Residual, SqueezeExcitation, images, outputs, randomized
-from torch import nn
+from torch import fx, nn
 from torch.nn.utils import parametrizations, spectral_norm
+from torchvision.ops import FrozenBatchNorm2d
 
 from compression.pruning.cut import prune
 from compression.pruning.graph import channel_graph
@@ -206,6 +208,150 @@ def test_a_group_is_found_by_any_of_its_layers_and_else_the_reason_is_told():
         "     8 units: 0, 1",
         "     2 channels of 2 stay: it is the model's output (at 'output')",
     ]
+
+
+@fx.wrap
+def smoothed(images):
+    return images.flip(1) + torch.linspace(0, 1, 6)
+
+
+class Between(nn.Module):
+    """Two layers with something in between, which has tensors of eight channels."""
+
+    def __init__(self, function, **tensors):
+        super().__init__()
+        self.first, self.last, self.function = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1), function
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+
+    def forward(self, inputs):
+        return self.last(self.function(self, self.first(inputs)))
+
+
+def test_a_parameter_of_one_dimension_is_cut_with_the_channels_in_the_last():
+    class ScaledLast(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 8, 1), nn.Linear(8, 2)
+            self.gamma = nn.Parameter(torch.ones(8))
+
+        def forward(self, inputs):
+            return self.last(self.gamma * self.first(inputs).permute(0, 2, 3, 1))
+
+    model, kept = randomized(ScaledLast()), torch.tensor([1, 2, 6])
+    graph = channel_graph(model, SMALL)
+    assert [len(group.units) for group in graph.groups] == [8]
+    cut = prune(model, graph, {"first": kept})
+    assert torch.equal(cut.gamma, model.gamma[kept])
+    hidden = outputs(model.first, images((2, *SMALL))).permute(0, 2, 3, 1)[..., kept] * model.gamma[kept]
+    expected = F.linear(hidden, model.last.weight[:, kept], model.last.bias)
+    torch.testing.assert_close(outputs(cut, images((2, *SMALL))), expected.detach())
+
+
+class OwnConv(nn.Conv2d):
+    """Computes what a Conv2d does."""
+
+
+def test_layers_of_subclasses_and_frozen_norms_are_cut_as_any():
+    layers = [OwnConv(3, 8, 1), FrozenBatchNorm2d(8), nn.ReLU(), OwnConv(8, 6, 1), nn.Conv2d(6, 2, 1)]
+    model, plain = nn.Sequential(*layers), copy.deepcopy(nn.Sequential(*layers))
+    for place, (into, out) in {0: (3, 8), 3: (8, 6)}.items():
+        plain[place] = nn.Conv2d(into, out, 1)
+    plain[1] = nn.BatchNorm2d(8)
+    model, plain = randomized(model), randomized(plain)
+    plain.load_state_dict(model.state_dict(), strict=False)
+    selection = {"0": torch.tensor([1, 5]), "3": torch.tensor([0, 2, 4])}
+    assert group_sizes(model) == group_sizes(plain) == {("0",): 8, ("3",): 6}
+    cut, expected = (prune(each, channel_graph(each, SMALL), selection) for each in (model, plain))
+    assert [type(layer) for layer in cut] == [type(layer) for layer in model]
+    inputs = images((2, *SMALL))
+    torch.testing.assert_close(outputs(cut, inputs), outputs(expected, inputs))
+
+
+@pytest.mark.parametrize(
+    ("function", "tensor", "told"),
+    [
+        (lambda m, x: x[:, m.tensor], torch.randperm(8), "they are indexed by a tensor (at 'getitem')"),
+        (
+            lambda m, x: x.masked_fill(m.tensor.view(1, -1, 1, 1), 0.0),
+            torch.arange(8) < 4,
+            "'masked_fill' may mix them (at 'masked_fill')",
+        ),
+        (lambda m, x: smoothed(x), torch.ones(1), "'smoothed' may mix them (at 'smoothed')"),
+        (lambda m, x: x.masked_fill(x > 0, 0.0), torch.ones(1), "'gt' may mix them (at 'gt')"),
+        (
+            lambda m, x: x * m.tensor.view(1, -1, 1, 1),
+            torch.arange(8) < 4,
+            "a tensor of torch.bool has fixed channels (at 'mul')",
+        ),
+    ],
+)
+def test_what_meets_an_index_or_a_flag_stays(function, tensor, told):
+    model = Between(function, tensor=tensor)
+    assert reasons(model) == {"first": told, "last": "it is the model's output (at 'output')"}
+
+
+def test_what_meets_a_tensor_that_is_computed_from_buffers_stays_and_the_module_is_named():
+    model = Between(lambda m, x: x * m.tensor.reshape(1, -1, 1, 1), tensor=torch.ones(8))
+    told = reasons(nn.Sequential(model))["0.first"]
+    assert told.startswith("a constant has fixed channels: module '0' holds or computes it")
+
+
+def test_what_meets_a_buffer_that_is_in_no_state_dict_stays():
+    model = Between(lambda m, x: x * m.scale)
+    model.register_buffer("scale", torch.ones(8, 1, 1), persistent=False)
+    told = "'scale' is in no state dict, from which a cut one could come back (at 'scale')"
+    assert reasons(model)["first"] == told
+    assert group_sizes(model) == {}
+
+
+class GainedNorm(nn.LayerNorm):
+    """Has one more tensor than a LayerNorm."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.gain = nn.Parameter(torch.ones(channels))
+
+    def forward(self, inputs):
+        return super().forward(inputs) * self.gain
+
+
+class AddedNorm(nn.LayerNorm):
+    """Of a sum with its other input."""
+
+    def forward(self, inputs, others):
+        return super().forward(inputs + others)
+
+
+class FlatNorm(nn.LayerNorm):
+    """Gives another shape than it takes."""
+
+    def forward(self, inputs):
+        return super().forward(inputs).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("norm", "last", "told"),
+    [
+        (GainedNorm(8), 8, "layer 'norm': a GainedNorm has 'gain' besides a LayerNorm's weight and bias"),
+        (AddedNorm(8), 8, "'AddedNorm' takes more than one activation"),
+        (FlatNorm(8), 48, "'FlatNorm' gives something else than a tensor of the same shape"),
+        (nn.LayerNorm((6, 8)), 8, "'LayerNorm' normalizes dimensions that can't be told"),
+    ],
+)
+def test_a_norm_that_does_more_than_a_layer_norm_stays(norm, last, told):
+    class Normed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm, self.last = nn.Linear(3, 8), norm, nn.Linear(last, 2)
+
+        def forward(self, inputs):
+            hidden = self.first(inputs)
+            return self.last(self.norm(hidden, hidden) if type(norm) is AddedNorm else self.norm(hidden))
+
+    found = reasons(Normed(), (6, 3))
+    assert found["first"].removesuffix(" (at 'norm')") == told
+    assert found.get("norm", told) == told
 
 
 def test_what_runs_in_training_alone_counts_too():

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from compression.pruning import layers
 
@@ -52,11 +53,35 @@ def test_a_layer_norm_of_another_dimension_is_told_by_its_size():
     assert layers.is_known(ChannelsFirstNorm(4))
 
 
-def test_subclasses_and_other_layers_are_not_known():
-    class Own(nn.Conv2d):
-        pass
+class Doubling:
+    def forward(self, inputs):
+        return 2 * super().forward(inputs)
 
-    assert not layers.is_known(Own(1, 1, 1))
+
+@pytest.mark.parametrize("base", [nn.Conv2d, nn.ConvTranspose1d, nn.BatchNorm3d])
+def test_a_subclass_that_computes_the_same_is_known(base):
+    own = type("Own", (base,), {"size": 1})
+    assert layers.computing_type(own) is base
+    assert layers.is_known(own(*(1, 1, 1)[: 1 if base is nn.BatchNorm3d else 3]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"forward": lambda self, inputs: inputs},
+        {"_conv_forward": lambda self, inputs, weight, bias: inputs},
+        {"weight": property(lambda self: 1.0)},
+    ],
+)
+def test_a_subclass_that_changes_the_computation_is_its_own_type(change):
+    own = type("Own", (nn.Conv2d,), change)
+    assert layers.computing_type(own) is own
+
+
+def test_other_subclasses_and_layers_are_not_known():
+    assert layers.computing_type(type("Mixed", (Doubling, nn.Linear), {})) is not nn.Linear
+    assert not layers.is_known(type("Mixed", (Doubling, nn.Linear), {})(1, 1))
+    assert not layers.is_known(parametrizations.weight_norm(nn.Conv2d(1, 1, 1)))
     assert not layers.is_known(nn.Bilinear(1, 1, 1))
     assert layers.is_known(nn.PReLU())
 
