@@ -67,8 +67,8 @@ def _fold(layer: nn.Module, norm: nn.Module) -> None:
     assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    given = (layer.weight, norm.bias) if layer.bias is None else (layer.bias,)
+    sources = (layer.weight, norm._parameters["bias"]) if layer.bias is None else (layer.bias,)
     layer.weight, layer.bias = fuse_conv_bn_weights(
         layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
-    layer.bias.requires_grad_(any(each.requires_grad for each in given if each is not None))
+    layer.bias.requires_grad_(any(each.requires_grad for each in sources if each is not None))
