@@ -256,7 +256,9 @@ class _Graph:
         return name
 
     def finish(self) -> None:
-        """Puts the nodes in place, with the constants that they take."""
+        """Puts the nodes in place, with the constants that they take, without torch's long tales of their origin."""
+        for node in self.nodes:
+            del node.metadata_props[:]
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
         used = {name for node in self.nodes for name in node.input}
