@@ -6,14 +6,11 @@
     session = onnxruntime.InferenceSession("model.onnx")
     (logits,) = session.run(None, {"input": images.numpy()})
 
-torch exports the float model; the nodes are put around its Conv, ConvTranspose, Gemm and MatMul nodes, each of which
-tells the layer that it comes from. Weights are stored as int8, biases as int32 in units of input scale times weight
-scale, as integer kernels add them; a bias beyond int32 in these units is added as a float. Codebook weights become
-floats.
+torch exports the model with these nodes in place of its quantizers. Weights are stored as int8, biases as int32 in
+units of input scale times weight scale, as integer kernels add them; a bias beyond int32 in these units is added as a
+float. Codebook weights become floats.
 """
 
-import ast
-import copy
 import os
 import tempfile
 from dataclasses import replace
@@ -21,30 +18,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.onnx.ops import symbolic
 
 from compression.atomic_file import replacing
 from compression.packing.model_file import model_tensors
-from compression.quantization.activations import INPUT, OUTPUT, without_activation_quantizers
-from compression.quantization.affine import AffineTensor
+from compression.quantization.activations import INPUT, OUTPUT
+from compression.quantization.affine import AffineTensor, Grid
 from compression.quantization.fake import FakeQuantize, bake, freeze
-from compression.quantization.integer import output_scales
-from compression.quantization.layers import channel_dimension
+from compression.quantization.layers import own_parametrized_class, weight_layers
 
 if TYPE_CHECKING:
     import onnx
 
 LARGEST_INT32: Final = 2**31 - 1
-_SCOPES: Final = "pkg.torch.onnx.name_scopes"
 
 
 def export_onnx(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> int:
     """Writes a model as one ONNX file, its batch size free, input and output called `input` and `output`.
 
     Args:
-        model: With one tensor as input and as output, in evaluation mode; quantized or not. Quantized weights must be
-            float32, and activations quantized asymmetrically at 8 bits, which is what the nodes can say.
+        model: With one tensor as input and as output, in evaluation mode; a module in it that is not is exported as if
+            it were. Quantized or not: weights must be float32, and activations quantized asymmetrically at 8 bits,
+            which is what the nodes can say. With quantized activations, a weight that has several scales must have
+            them along its output channels.
         example: An input.
         path: File to write or replace.
 
@@ -52,49 +50,110 @@ def export_onnx(model: nn.Module, example: Tensor, path: str | os.PathLike[str])
         Size of the file in bytes.
 
     Raises:
-        ValueError: If the model is in training mode, a quantizer is of another kind, or a quantized layer has no node
-            of its own in the exported graph: its BatchNorm was not folded, or it is never called.
+        ValueError: If the model is in training mode, a module has a name that torch can't export, or a quantizer is of
+            another kind.
         ImportError: If the extra [onnx] is not installed.
         OSError: If the file can't be written.
     """
     if model.training:
         raise ValueError("the model is in training mode; call eval() before exporting it")
+    _check_names(model)
     frozen = freeze(model)
     weights = {
         name.rpartition(".")[0]: each for name, each in model_tensors(frozen).items() if isinstance(each, AffineTensor)
     }
-    plain, quantizers = without_activation_quantizers(bake(frozen))
-    _check_weights(plain, weights)
-    _check_activations(quantizers)
-    exported = _float_model(plain, example)
-    _insert_nodes(exported, plain, weights, quantizers)
+    baked = bake(frozen).eval()
+    for name, layer in weight_layers(baked).items():
+        _replace_quantizers(name, layer, weights.get(name))
+    exported = _exported(baked, example)
+    _fit_to_integer_kernels(exported)
     payload = exported.SerializeToString()
     with replacing(Path(path)) as temporary:
         temporary.write_bytes(payload)
     return len(payload)
 
 
-def _check_weights(model: nn.Module, weights: dict[str, AffineTensor]) -> None:
-    for layer in weights:
-        dtype = model.get_submodule(layer).get_parameter("weight").dtype
+def _check_names(model: nn.Module) -> None:
+    for name, _ in model.named_modules():
+        if not name.isprintable() or '"' in name or "\\" in name:
+            raise ValueError(
+                f"module {name!r} has a double quote, backslash or control character in its name, which torch can't "
+                "export; rename it"
+            )
+
+
+def _replace_quantizers(name: str, layer: nn.Module, weight: AffineTensor | None) -> None:
+    if weight is not None:
+        dtype = layer.get_parameter("weight").dtype
         if dtype != torch.float32:
-            raise ValueError(f"layer {layer!r}: its quantized weight is {dtype}; torch.float32 is needed")
+            raise ValueError(f"layer {name!r}: its quantized weight is {dtype}; torch.float32 is needed")
+        own_parametrized_class(layer)
+        parametrize.register_parametrization(layer, "weight", _Restored(weight))
+    for role in (INPUT, OUTPUT):
+        quantizer = layer._modules.get(role)
+        if isinstance(quantizer, FakeQuantize):
+            if quantizer.bits != 8 or quantizer.symmetric:
+                kind = f"{'symmetric' if quantizer.symmetric else 'asymmetric'} at {quantizer.bits} bits"
+                raise ValueError(f"layer {name!r}: {role} is {kind}; asymmetric at 8 is needed")
+            setattr(layer, role, _Rounded(quantizer))
 
 
-def _check_activations(quantizers: dict[tuple[str, str], FakeQuantize]) -> None:
-    for (layer, role), quantizer in quantizers.items():
-        if quantizer.bits != 8 or quantizer.symmetric:
-            kind = "symmetric" if quantizer.symmetric else "asymmetric"
-            raise ValueError(f"layer {layer!r}: {role} is {kind} at {quantizer.bits} bits; asymmetric at 8 is needed")
+class _Rounded(nn.Module):
+    """What passes through it, rounded to a quantizer's grid by QuantizeLinear and DequantizeLinear."""
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, quantizer: FakeQuantize) -> None:
+        super().__init__()
+        self.register_buffer("scale", quantizer.scale.reshape(()))
+        self.register_buffer("zero_point", quantizer.zero_point.to(torch.uint8).reshape(()))
+
+    def forward(self, values: Tensor) -> Tensor:
+        parameters = (self.scale, self.zero_point)
+        codes = symbolic("QuantizeLinear", (values, *parameters), dtype=torch.uint8, shape=values.shape)
+        return symbolic("DequantizeLinear", (codes, *parameters), dtype=torch.float32, shape=values.shape)
 
 
-def _float_model(model: nn.Module, example: Tensor) -> "onnx.ModelProto":
+class _Restored(nn.Module):
+    """Parametrization of a weight: what DequantizeLinear makes of its codes as int8."""
+
+    codes: Tensor
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, weight: AffineTensor) -> None:
+        super().__init__()
+        grid = _with_wide_zeros(weight)
+        shape = () if grid.axis is None else (-1,)
+        middle = 2 ** (grid.bits - 1)
+        self.attributes: dict[str, Any] = {} if grid.axis is None else {"axis": grid.axis % weight.codes.ndim}
+        self.register_buffer("codes", (weight.codes.to(torch.int16) - middle).to(torch.int8))
+        self.register_buffer("scale", grid.scale.reshape(shape))
+        self.register_buffer("zero_point", (grid.zero_point - middle).to(torch.int8).reshape(shape))
+
+    def forward(self, _: Tensor) -> Tensor:
+        parts = (self.codes, self.scale, self.zero_point)
+        return symbolic("DequantizeLinear", parts, self.attributes, dtype=torch.float32, shape=self.codes.shape)
+
+
+def _with_wide_zeros(weight: AffineTensor) -> Grid:
+    """The weight's grid, all-zero channels on the widest of its scales: in units of their own, biases are huge."""
+    grid = weight.grid
+    if grid.axis is None:
+        return grid
+    _, zero_point = grid.along(weight.codes)
+    zeros = (weight.codes == zero_point).movedim(grid.axis, 0).flatten(1).all(dim=1)
+    return replace(grid, scale=torch.where(zeros, grid.scale.max(), grid.scale))
+
+
+def _exported(model: nn.Module, example: Tensor) -> "onnx.ModelProto":
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "float.onnx"
+        path = Path(folder) / "model.onnx"
         torch.onnx.export(
-            copy.deepcopy(model),
+            model,
             (example,),
             path,
             input_names=["input"],
@@ -107,187 +166,111 @@ def _float_model(model: nn.Module, example: Tensor) -> "onnx.ModelProto":
         return onnx.load(path)
 
 
-def _insert_nodes(
-    exported: "onnx.ModelProto",
-    model: nn.Module,
-    weights: dict[str, AffineTensor],
-    quantizers: dict[tuple[str, str], FakeQuantize],
-) -> None:
-    graph = _Graph(exported)
-    # A layer may have several names, of which quantizers know the first.
-    names = {module: name for name, module in model.named_modules()}
-    unplaced = {names[model.get_submodule(name)] for name in (*weights, *(name for name, _ in quantizers))}
-    for node in list(exported.graph.node):
-        name = _layer_name(node, model, names) if node.op_type in _KINDS else None
-        if name is None or (name not in weights and (name, INPUT) not in quantizers):
+def _fit_to_integer_kernels(model: "onnx.ModelProto") -> None:
+    import onnx
+
+    graph = _Graph(model)
+    quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    for node in model.graph.node:
+        if quantized and node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            graph.check_axis(node)
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm") and len(node.input) == 3:
+            graph.add_with_bias(node)
+        else:
             graph.nodes.append(node)
-            continue
-        unplaced.discard(name)
-        taken, given = quantizers.get((name, INPUT)), quantizers.get((name, OUTPUT))
-        bias = None
-        if name in weights:
-            bias = _store_weight(graph, node, name, model.get_submodule(name), weights[name], taken)
-        if taken is not None:
-            node.input[0] = graph.rounded(node.input[0], taken)
-        graph.add_node(node, bias, given)
-    if unplaced:
-        raise ValueError(
-            f"layers {sorted(unplaced)} are quantized, but have no node of their own in the exported graph; "
-            "fold BatchNorm first, and skip layers that are never called"
-        )
     graph.finish()
-
-
-_KINDS: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-
-
-def _layer_name(node: Any, model: nn.Module, names: dict[nn.Module, str]) -> str | None:
-    """The name of the module in whose forward pass torch made a node."""
-    scopes = next((each.value for each in node.metadata_props if each.key == _SCOPES), "[]")
-    path: list[str] = ast.literal_eval(scopes)[:-1]
-    return names.get(model.get_submodule(path[-1])) if path else None
-
-
-def _store_weight(
-    graph: "_Graph", node: Any, name: str, layer: nn.Module, weight: AffineTensor, taken: FakeQuantize | None
-) -> str | None:
-    """Stores a layer's weight and bias; the name of a bias that is to be added to the node's sums, if it is."""
-    weight, bias = _with_wide_zeros(weight), None
-    if taken is not None:
-        try:
-            scale = taken.scale * output_scales(layer, weight.grid)
-        except ValueError as error:
-            raise ValueError(f"layer {name!r}: {error}") from error
-        if len(node.input) == 3:
-            bias = graph.store_bias(node, scale, -1 - channel_dimension(layer))
-    node.input[1] = graph.weight(f"{name}.weight", _transposed(weight) if node.op_type == "MatMul" else weight)
-    return bias
-
-
-def _with_wide_zeros(weight: AffineTensor) -> AffineTensor:
-    """The same values, all-zero channels on the widest of the grid's scales: in units of their own, biases are huge."""
-    grid = weight.grid
-    if grid.axis is None:
-        return weight
-    _, zero_point = grid.along(weight.codes)
-    zeros = (weight.codes == zero_point).movedim(grid.axis, 0).flatten(1).all(dim=1)
-    return AffineTensor(weight.codes, replace(grid, scale=torch.where(zeros, grid.scale.max(), grid.scale)))
-
-
-def _transposed(weight: AffineTensor) -> AffineTensor:
-    axis = None if weight.grid.axis is None else 1 - weight.grid.axis % 2
-    return AffineTensor(weight.codes.T.contiguous(), replace(weight.grid, axis=axis))
+    onnx.checker.check_model(model)
 
 
 class _Graph:
-    """A graph under change: nodes in order, and what was added, so that equal constants and nodes are there once."""
+    """A graph under change: its constants, its nodes in their new order, and which of the old ones makes a value."""
 
     def __init__(self, model: "onnx.ModelProto") -> None:
-        self.model = model
+        self.graph = model.graph
+        self.constants = {each.name: each for each in model.graph.initializer}
         self.nodes: list[Any] = []
-        self.known: dict[object, str] = {}
+        self.makers = {name: node for node in model.graph.node for name in node.output}
 
-    def constant(self, name: str, value: NDArray[Any]) -> str:
-        from onnx import numpy_helper
+    def check_axis(self, node: Any) -> None:
+        """Checks that a weight's scales lie along a node's output channels: onnxruntime takes them as if they did."""
+        weight, channels = self.makers.get(node.input[1]), int(node.op_type in ("ConvTranspose", "MatMul"))
+        if node.op_type == "Gemm" and not _attribute(node, "transB"):
+            channels = 1
+        if weight is not None and weight.op_type == "Transpose":
+            weight, channels = self.makers.get(weight.input[0]), 1 - channels
+        if weight is None or weight.op_type != "DequantizeLinear":
+            return
+        axis = _attribute(weight, "axis")
+        if axis not in (None, channels):
+            name = f".{weight.input[0]}".partition(".parametrizations.")[0][1:]
+            raise ValueError(
+                f"layer {name!r}: its weight has its scales along dimension {axis}; integer sums need them along that "
+                f"of the output channels, {channels}"
+            )
 
-        key = (value.dtype, value.shape, value.tobytes())
-        if key not in self.known:
-            self.known[key] = self._unique(name)
-            self.model.graph.initializer.append(numpy_helper.from_array(value, self.known[key]))
-        return self.known[key]
-
-    def add(self, kind: str, inputs: list[str], name: str, **attributes: int) -> str:
-        key = (kind, tuple(inputs), tuple(attributes.items()))
-        if key not in self.known:
-            self.known[key] = self._unique(name)
-            self._append(kind, inputs, self.known[key], **attributes)
-        return self.known[key]
-
-    def _unique(self, name: str) -> str:
-        return f"{name}:{len(self.known)}"
-
-    def _append(self, kind: str, inputs: list[str], output: str, **attributes: int) -> None:
-        from onnx import helper
-
-        node = helper.make_node(kind, inputs, [output], name=f"{kind}:{output}")
-        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
-        self.nodes.append(node)
-
-    def initializer(self, name: str) -> Tensor:
-        from onnx import numpy_helper
-
-        found = next(each for each in self.model.graph.initializer if each.name == name)
-        return torch.from_numpy(numpy_helper.to_array(found).copy())
-
-    def weight(self, name: str, quantized: AffineTensor) -> str:
-        grid = quantized.grid
-        offset = 2 ** (grid.bits - 1)
-        codes = (quantized.codes.to(torch.int16) - offset).to(torch.int8).numpy()
-        zero_point = (grid.zero_point - offset).to(torch.int8)
-        return self._restored(name, codes, grid.scale, zero_point, grid.axis)
-
-    def store_bias(self, node: Any, scale: Tensor, trailing: int) -> str | None:
-        """Stores a node's bias in whole units of a scale for each channel; if beyond int32, takes it out as a float.
+    def add_with_bias(self, node: Any) -> None:
+        """Adds a node, the bias of integer sums as int32 in whole units of them, or, if beyond that, added as a float.
 
         A float bias inside the node would not do: onnxruntime rounds it to int32 itself.
         """
-        name = node.input[2]
-        bias = self.initializer(name)
+        taken_scale, weight_scale = (self._scale(name) for name in node.input[:2])
+        bias = self._value(node.input[2])
+        self.nodes.append(node)
+        if taken_scale is None or taken_scale.ndim or weight_scale is None or bias is None:
+            return
+        scale = taken_scale * weight_scale
+        if scale.ndim:
+            # Groups of a transposed convolution share the scales of its weight.
+            scale = scale.repeat(len(bias) // len(scale))
         codes = (bias.double() / scale.double()).round()
+        target = node.output[0]
         # Not a number, too, where the scale is zero in float32.
         if bool((codes.abs() <= LARGEST_INT32).all()):
-            axis = None if len(scale) == 1 else 0
-            node.input[2] = self._restored(name, codes.to(torch.int32).numpy(), scale, None, axis)
-            return None
-        del node.input[2]
-        return self.constant(f"{name}:float", bias.reshape(-1, *[1] * trailing).numpy())
+            parts = [self._store(f"{target}:bias:codes", codes.int()), self._store(f"{target}:bias:scale", scale)]
+            node.input[2] = f"{target}:bias"
+            self.nodes.insert(
+                -1, _node("DequantizeLinear", parts, node.input[2], **({"axis": 0} if scale.ndim else {}))
+            )
+        else:
+            del node.input[2]
+            node.output[0] = f"{target}:sums"
+            trailing = len(self.constants[self.makers[node.input[1]].input[0]].dims) - 2
+            addend = self._store(f"{target}:bias", bias.reshape(-1, *[1] * trailing))
+            self.nodes.append(_node("Add", [node.output[0], addend], target))
 
-    def _restored(
-        self, name: str, codes: NDArray[Any], scale: Tensor, zero_point: Tensor | None, axis: int | None
-    ) -> str:
-        parameters = {"scale": scale, **({} if zero_point is None else {"zero_point": zero_point})}
-        inputs = [self.constant(f"{name}:codes", codes)]
-        for kind, values in parameters.items():
-            inputs.append(self.constant(f"{name}:{kind}", values.numpy() if axis is not None else _scalar(values)))
-        return self.add("DequantizeLinear", inputs, f"{name}:restored", **({} if axis is None else {"axis": axis}))
+    def _scale(self, name: str) -> Tensor | None:
+        """The scale of a value that DequantizeLinear makes."""
+        maker = self.makers.get(name)
+        return self._value(maker.input[1]) if maker is not None and maker.op_type == "DequantizeLinear" else None
 
-    def rounded(self, name: str, quantizer: FakeQuantize) -> str:
-        """The name of a value rounded to a grid; layers that take the same value on the same grid share it."""
-        return self.add("DequantizeLinear", self._codes(name, quantizer), f"{name}:rounded")
+    def _value(self, name: str) -> Tensor | None:
+        from onnx import numpy_helper
 
-    def add_node(self, node: Any, bias: str | None, rounding: FakeQuantize | None) -> None:
-        """Adds a node, and what is done to its output, which keeps its name, so that its users take the last result."""
-        target = node.output[0]
-        self.nodes.append(node)
-        if bias is not None:
-            node.output[0] = self._unique(f"{target}:sums")
-            self._append("Add", [node.output[0], bias], target)
-        if rounding is not None:
-            last = self.nodes[-1]
-            last.output[0] = f"{target}:exact"
-            self._append("DequantizeLinear", self._codes(last.output[0], rounding), target)
+        constant = self.constants.get(name)
+        return None if constant is None else torch.from_numpy(numpy_helper.to_array(constant).copy())
 
-    def _codes(self, name: str, quantizer: FakeQuantize) -> list[str]:
-        """Codes of a value, and the scale and zero point that restore it."""
-        parameters = [
-            self.constant(f"{name}:scale", _scalar(quantizer.scale)),
-            self.constant(f"{name}:zero_point", _scalar(quantizer.zero_point.to(torch.uint8))),
-        ]
-        return [self.add("QuantizeLinear", [name, *parameters], f"{name}:codes"), *parameters]
+    def _store(self, name: str, value: Tensor) -> str:
+        from onnx import numpy_helper
+
+        self.constants[name] = numpy_helper.from_array(value.numpy(), name)
+        return name
 
     def finish(self) -> None:
-        """Puts the nodes in place, drops constants that nothing takes any more, and checks the whole."""
-        import onnx
-
-        graph = self.model.graph
-        del graph.node[:]
-        graph.node.extend(self.nodes)
-        used = {name for node in graph.node for name in node.input}
-        kept = [each for each in graph.initializer if each.name in used]
-        del graph.initializer[:]
-        graph.initializer.extend(kept)
-        onnx.checker.check_model(self.model)
+        """Puts the nodes in place, with the constants that they take, without torch's long tales of their origin."""
+        for node in self.nodes:
+            del node.metadata_props[:]
+        del self.graph.node[:]
+        self.graph.node.extend(self.nodes)
+        used = {name for node in self.nodes for name in node.input}
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(each for name, each in self.constants.items() if name in used)
 
 
-def _scalar(values: Tensor) -> NDArray[Any]:
-    return values.numpy().reshape(())
+def _node(kind: str, inputs: list[str], output: str, **attributes: Any) -> Any:
+    from onnx import helper
+
+    return helper.make_node(kind, inputs, [output], name=f"{kind}:{output}", **attributes)
+
+
+def _attribute(node: Any, name: str) -> int | None:
+    return next((each.i for each in node.attribute if each.name == name), None)

@@ -24,7 +24,8 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
 
     Returns:
         A model of the same outputs in evaluation mode, but for rounding. A BatchNorm stays where the layer's output
-        goes elsewhere, too, where either is used more than once, and where it keeps no running statistics.
+        goes elsewhere, too, where either is used more than once, and where it keeps no running statistics. A layer
+        that had no bias gets one, trainable if the BatchNorm's or the layer's weight was.
 
     Raises:
         ValueError: If the model is in training mode, or can't be traced.
@@ -66,6 +67,8 @@ def _fold(layer: nn.Module, norm: nn.Module) -> None:
     assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
     assert norm.running_mean is not None
     assert norm.running_var is not None
+    sources = (layer.weight, norm._parameters["bias"]) if layer.bias is None else (layer.bias,)
     layer.weight, layer.bias = fuse_conv_bn_weights(
         layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
+    layer.bias.requires_grad_(any(each.requires_grad for each in sources if each is not None))

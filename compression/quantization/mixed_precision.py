@@ -8,10 +8,12 @@ A layer's sensitivity is what quantizing it alone adds to a loss; sensitivities 
 Yao et al., 2021). The choice is then a knapsack with one choice a layer. It is solved layer by layer: of all choices so
 far only those are kept that no other beats in both bytes and loss, and whose linear relaxation over the layers to come
 is no worse than one already found (Pisinger, "A minimal algorithm for the multiple-choice knapsack problem", 1995).
+Where losses are in proportion to bytes that excludes none, and the exact optimum may be out of reach.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,9 @@ from compression.quantization.fake import quantize_each
 from compression.quantization.layers import output_axis, weight_layers
 
 Floats = NDArray[np.float64]
+
+# A few seconds, and about a gigabyte.
+MOST_COMBINATIONS: Final = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,9 @@ def choose_bits(choices: Mapping[str, Sequence[Choice]], byte_budget: int) -> di
         Bits of each layer.
 
     Raises:
-        ValueError: If even the smallest choices exceed the budget, a layer has none, or a loss is not finite.
+        ValueError: If even the smallest choices exceed the budget, a layer has none, a loss is not finite, or the
+            optimum takes trying more than `MOST_COMBINATIONS` of choices, as it may with many layers whose losses are
+            nearly proportional to their bytes; sizes rounded up, to 1024 bytes say, make more of them comparable.
     """
     _check(choices, byte_budget)
     layers = [_undominated(options) for options in choices.values()]
@@ -83,7 +90,14 @@ def choose_bits(choices: Mapping[str, Sequence[Choice]], byte_budget: int) -> di
     rounding = 1e-12 * sum(max(abs(choice.loss) for choice in options) for options in layers)
     sizes, losses, found = np.zeros(1), np.zeros(1), np.inf
     taken: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
+    tried = 0
     for index, options in enumerate(layers):
+        tried += len(sizes) * len(options)
+        if tried > MOST_COMBINATIONS:
+            raise ValueError(
+                f"the best choice for {len(layers)} layers is not found among {MOST_COMBINATIONS} combinations, as too "
+                "many lose about as much for as many bytes; with sizes rounded up, to 1024 say, fewer differ"
+            )
         sizes = np.add.outer(sizes, [choice.size for choice in options]).ravel()
         losses = np.add.outer(losses, [choice.loss for choice in options]).ravel()
         ends, gains = _envelope(layers[index + 1 :])

@@ -57,6 +57,18 @@ def test_a_norm_stays_where_folding_would_change_another_use(kind):
     assert torch.equal(folded(images), model(images))
 
 
+@pytest.mark.parametrize("frozen", [(), ("0.weight",), ("1.bias",), ("0.weight", "1.bias"), ("0.bias",)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_bias_is_trainable_if_what_it_is_made_of_was(frozen, biased):
+    model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=biased), nn.BatchNorm2d(2)).eval()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = name not in frozen
+    folded = fold_batch_norms(model)
+    assert folded[0].weight.requires_grad == ("0.weight" not in frozen)
+    made_of = {"0.bias"} if biased else {"0.weight", "1.bias"}
+    assert folded[0].bias.requires_grad == bool(made_of - set(frozen))
+
+
 class Untraceable(nn.Module):
     def forward(self, images):
         return images if images.sum() > 0 else -images

@@ -10,6 +10,7 @@ from torch import nn
 from compression.packing.bits import packed_size
 from compression.packing.model_file import model_tensors
 from compression.packing.tensors import encode_tensors
+from compression.quantization import mixed_precision
 from compression.quantization.affine import AffineSpec
 from compression.quantization.fake import quantize_each, quantize_weights
 from compression.quantization.mixed_precision import Choice, choose_bits, layer_choices
@@ -118,6 +119,29 @@ def test_a_tiny_network_gets_the_bits_that_trying_all_would_give():
 def test_choices_that_decide_nothing_are_an_error(choices, message):
     with pytest.raises(ValueError, match=message):
         choose_bits(choices, 100)
+
+
+def test_losses_in_proportion_to_bytes_are_an_error_but_for_rounded_sizes(monkeypatch):
+    monkeypatch.setattr(mixed_precision, "MOST_COMBINATIONS", 100_000)
+    sizes = torch.randint(1000, 100_000, (30,), generator=torch.Generator().manual_seed(0)).tolist()
+    choices = {
+        f"layer{index}": [Choice(bits, size * bits, -size * bits / 1e6) for bits in (2, 3, 4, 5, 6, 8)]
+        for index, size in enumerate(sizes)
+    }
+    budget = 4 * sum(sizes)
+    with pytest.raises(ValueError, match=r"for 30 layers is not found among 100000 combinations.*sizes rounded up"):
+        choose_bits(choices, budget)
+    units = {name: [-(-choice.size // 8192) for choice in options] for name, options in choices.items()}
+    rounded = {
+        name: [replace(choice, size=size, loss=-size) for choice, size in zip(choices[name], options, strict=True)]
+        for name, options in units.items()
+    }
+    reachable = {0}
+    for options in units.values():
+        reachable = {total + size for total in reachable for size in options}
+    bits = choose_bits(rounded, budget // 8192)
+    taken = sum(next(choice.size for choice in rounded[name] if choice.bits == bits[name]) for name in bits)
+    assert taken == max(total for total in reachable if total <= budget // 8192)
 
 
 def test_a_model_without_layers_needs_no_bits():
