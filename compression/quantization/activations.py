@@ -119,7 +119,7 @@ def observe(
             handle.remove()
     for name in layers:
         if name not in called:
-            raise ValueError(f"layer {name!r} was not called by any calibration batch")
+            raise ValueError(f"layer {name!r} was not called by any batch; skip it if others use its weight")
     return ranges
 
 
@@ -164,18 +164,3 @@ def _quantizer(name: str, seen: Range, spec: AffineSpec) -> FakeQuantize:
         high = torch.maximum(-low, high)
         low = -high
     return FakeQuantize(grid_of_range(low, high, spec))
-
-
-def without_activation_quantizers(model: nn.Module) -> tuple[nn.Module, dict[tuple[str, str], FakeQuantize]]:
-    """A copy of a model that rounds no activations, and the quantizers it had, by layer and role."""
-    plain = copy.deepcopy(model)
-    quantizers: dict[tuple[str, str], FakeQuantize] = {}
-    for name, layer in weight_layers(plain).items():
-        for role in (INPUT, OUTPUT):
-            if isinstance(quantizer := layer._modules.get(role), FakeQuantize):
-                quantizers[name, role] = quantizer
-                delattr(layer, role)
-        for hooks, ours in ((layer._forward_pre_hooks, _round_input), (layer._forward_hooks, _round_output)):
-            for key in [key for key, hook in hooks.items() if hook is ours]:
-                del hooks[key]
-    return plain, quantizers

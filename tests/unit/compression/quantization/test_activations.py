@@ -13,9 +13,9 @@ from compression.quantization.activations import (
     MeanRange,
     Range,
     quantize_activations,
-    without_activation_quantizers,
 )
 from compression.quantization.affine import AffineSpec
+from compression.quantization.fake import FakeQuantize
 
 BATCHES = [torch.tensor([[-1.0, 3.0]]), torch.tensor([[0.5, 1.0]])]
 
@@ -70,8 +70,7 @@ def test_any_network_keeps_its_outputs_nearly_and_its_flags_and_statistics(plan)
     assert torch.isfinite(near).all()
     near.sum().backward()
     assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in quantized.parameters())
-    plain, quantizers = without_activation_quantizers(quantized)
-    assert torch.equal(plain(images), exact)
+    quantizers = [module for module in quantized.modules() if isinstance(module, FakeQuantize)]
     assert len(quantizers) == sum(2 if isinstance(m, nn.Conv2d) else isinstance(m, nn.Linear) for m in model.modules())
 
 
