@@ -13,9 +13,8 @@ float. Codebook weights become floats.
 
 import os
 import tempfile
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +23,13 @@ from torch.onnx.ops import symbolic
 
 from compression.atomic_file import replacing
 from compression.packing.model_file import model_tensors
-from compression.quantization.activations import INPUT, OUTPUT
-from compression.quantization.affine import AffineTensor, Grid
+from compression.quantization.affine import AffineTensor
 from compression.quantization.fake import FakeQuantize, bake, freeze
-from compression.quantization.layers import own_parametrized_class, weight_layers
+from compression.quantization.integer import LARGEST_INT32, with_wide_zeros
+from compression.quantization.layers import INPUT, OUTPUT, own_parametrized_class, weight_layers
 
 if TYPE_CHECKING:
     import onnx
-
-LARGEST_INT32: Final = 2**31 - 1
 
 
 def export_onnx(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> int:
@@ -124,7 +121,7 @@ class _Restored(nn.Module):
 
     def __init__(self, weight: AffineTensor) -> None:
         super().__init__()
-        grid = _with_wide_zeros(weight)
+        grid = with_wide_zeros(weight)
         shape = () if grid.axis is None else (-1,)
         middle = 2 ** (grid.bits - 1)
         self.attributes: dict[str, Any] = {} if grid.axis is None else {"axis": grid.axis % weight.codes.ndim}
@@ -135,16 +132,6 @@ class _Restored(nn.Module):
     def forward(self, _: Tensor) -> Tensor:
         parts = (self.codes, self.scale, self.zero_point)
         return symbolic("DequantizeLinear", parts, self.attributes, dtype=torch.float32, shape=self.codes.shape)
-
-
-def _with_wide_zeros(weight: AffineTensor) -> Grid:
-    """The weight's grid, all-zero channels on the widest of its scales: in units of their own, biases are huge."""
-    grid = weight.grid
-    if grid.axis is None:
-        return grid
-    _, zero_point = grid.along(weight.codes)
-    zeros = (weight.codes == zero_point).movedim(grid.axis, 0).flatten(1).all(dim=1)
-    return replace(grid, scale=torch.where(zeros, grid.scale.max(), grid.scale))
 
 
 def _exported(model: nn.Module, example: Tensor) -> "onnx.ModelProto":

@@ -38,11 +38,11 @@ from compression.packing.tensors import DEFAULT_LIMIT, Packable, decode_tensors,
 from compression.pruning.layers import averages_channels, channel_counts, is_known
 from compression.pruning.masked_layers import LayerMask, is_masked, to_flags, to_text
 from compression.quantization import QuantizedTensor
-from compression.quantization.activations import INPUT, OUTPUT, attach_activation_quantizer
+from compression.quantization.activations import attach_activation_quantizer
 from compression.quantization.affine import AffineTensor, Grid, encode
 from compression.quantization.codebook import CodebookTensor, CodebookWeight, attach_codebook
 from compression.quantization.fake import FakeQuantize, FakeQuantizedWeight, attach_grid, freeze
-from compression.quantization.layers import weight_layers
+from compression.quantization.layers import INPUT, OUTPUT, weight_layers
 
 _PARAMETRIZATIONS = ".parametrizations."
 _EXTRA_STATE = "_extra_state"

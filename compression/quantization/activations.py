@@ -6,7 +6,9 @@
     logits = model(images)                              # computes what int8 hardware would, in float32
 
 Each convolution and linear layer rounds what it takes in, and each convolution what it gives out: where the ONNX export
-puts QuantizeLinear and DequantizeLinear. Gradients pass straight through, so that the model can be trained on.
+puts QuantizeLinear and DequantizeLinear. Where weights are quantized before, biases are rounded, too, to what integer
+kernels add: int32, in units of input scale times weight scale. Gradients pass straight through, so that the model can
+be trained on; the export rounds the biases that this moves.
 """
 
 import copy
@@ -20,9 +22,8 @@ from torch.nn.modules.conv import _ConvNd
 from compression.evaluation_mode import evaluation_mode
 from compression.quantization.affine import AffineSpec, grid_of_range
 from compression.quantization.fake import FakeQuantize
-from compression.quantization.layers import weight_layers
-
-INPUT, OUTPUT = "input_quantizer", "output_quantizer"
+from compression.quantization.integer import round_bias
+from compression.quantization.layers import INPUT, OUTPUT, weight_layers
 
 
 @dataclass
@@ -87,6 +88,7 @@ def quantize_activations(
         attach_activation_quantizer(layer, INPUT, _quantizer(name, taken, per_tensor).to(device))
         if isinstance(layer, _ConvNd):
             attach_activation_quantizer(layer, OUTPUT, _quantizer(name, given, per_tensor).to(device))
+        round_bias(layer)
     return quantized
 
 

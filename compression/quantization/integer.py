@@ -7,16 +7,19 @@ With codes q and zero points z, y = s_x s_w * sum (q_x - z_x) (q_w - z_w) + bias
 """
 
 import copy
+from dataclasses import replace
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrize
 
-from compression.quantization.activations import INPUT
 from compression.quantization.affine import AffineTensor, Grid, encode
 from compression.quantization.fake import FakeQuantize, FakeQuantizedWeight
-from compression.quantization.layers import channel_dimension, output_axis, replace_weight
+from compression.quantization.layers import INPUT, channel_dimension, output_axis, replace_weight
+
+LARGEST_INT32: Final = 2**31 - 1
 
 
 def integer_sums(layer: nn.Module, inputs: Tensor) -> Tensor:
@@ -57,6 +60,36 @@ def integer_output(layer: nn.Module, inputs: Tensor) -> Tensor:
     scales = (grid.scale.double() * output_scales(layer, weight.grid).double()).reshape(shape)
     bias = getattr(layer, "bias", None)
     return sums * scales + (bias.detach().double().reshape(shape) if bias is not None else 0)
+
+
+def round_bias(layer: nn.Module) -> None:
+    """Rounds a layer's float32 bias to the int32 that integer kernels add to their sums, in the sums' units.
+
+    It stays where it is beyond int32 in these units, or where there are none: of weights or inputs that are not
+    quantized, or of weights with scales along another dimension than the output channels.
+    """
+    bias, inputs = getattr(layer, "bias", None), getattr(layer, INPUT, None)
+    if bias is None or bias.dtype != torch.float32 or not isinstance(inputs, FakeQuantize):
+        return
+    try:
+        weight = _quantized_weight(layer)
+        scale = inputs.scale * output_scales(layer, with_wide_zeros(weight))
+    except ValueError:
+        return
+    codes = (bias.detach().double() / scale.double()).round()
+    if bool((codes.abs() <= LARGEST_INT32).all()):
+        with torch.no_grad():
+            bias.copy_(codes.float() * scale)
+
+
+def with_wide_zeros(weight: AffineTensor) -> Grid:
+    """The weight's grid, all-zero channels on the widest of its scales: in units of their own, biases are huge."""
+    grid = weight.grid
+    if grid.axis is None:
+        return grid
+    _, zero_point = grid.along(weight.codes)
+    zeros = (weight.codes == zero_point).movedim(grid.axis, 0).flatten(1).all(dim=1)
+    return replace(grid, scale=torch.where(zeros, grid.scale.max(), grid.scale))
 
 
 def output_scales(layer: nn.Module, grid: Grid) -> Tensor:

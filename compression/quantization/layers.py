@@ -12,6 +12,8 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 WEIGHT_LAYERS: Final = (_ConvNd, nn.Linear)
+INPUT, OUTPUT = "input_quantizer", "output_quantizer"
+"""What a layer calls the children that quantize what it takes and gives."""
 
 
 def weight_layers(model: nn.Module, skip: Iterable[str] = ()) -> dict[str, nn.Module]:

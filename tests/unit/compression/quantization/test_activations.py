@@ -8,14 +8,13 @@ from random_graphs import draw_network, network_plans
 from torch import nn
 
 from compression.quantization.activations import (
-    INPUT,
-    OUTPUT,
     MeanRange,
     Range,
     quantize_activations,
 )
 from compression.quantization.affine import AffineSpec
 from compression.quantization.fake import FakeQuantize
+from compression.quantization.layers import INPUT, OUTPUT
 
 BATCHES = [torch.tensor([[-1.0, 3.0]]), torch.tensor([[0.5, 1.0]])]
 

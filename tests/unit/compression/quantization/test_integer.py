@@ -5,10 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from compression.quantization.activations import INPUT, OUTPUT, quantize_activations
+from compression.quantization.activations import quantize_activations
 from compression.quantization.affine import AffineSpec
 from compression.quantization.fake import quantize_weights
 from compression.quantization.integer import integer_output, integer_sums
+from compression.quantization.layers import INPUT, OUTPUT
 
 
 def numpy_codes(values, quantizer, axis=None):
@@ -67,12 +68,13 @@ def test_convolutions_equal_int64_arithmetic(stride, padding, dilation, groups, 
     expected = numpy_convolution(taken, weights, stride, padding, dilation, groups)
     sums = integer_sums(quantized, images)
     np.testing.assert_array_equal(sums.numpy(), expected)
-    # What the layer computes in float32 is, before its outputs are rounded, these integers to the last one.
+    # What the layer computes in float32 is, before its outputs are rounded, these integers to the last one, and the
+    # bias as one of them.
     scales = (quantized.get_submodule(INPUT).scale * quantized.parametrizations.weight[0].scale).double()
     quantized.get_submodule(OUTPUT).forward = lambda outputs: outputs
-    shift = layer.bias.detach().double()[:, None, None] if bias else 0
-    fake = (quantized(images).detach().double() - shift) / scales[:, None, None]
-    np.testing.assert_array_equal(fake.round().numpy(), expected)
+    shift = np.round(layer.bias.detach().double().numpy() / scales.numpy())[:, None, None] if bias else 0
+    fake = quantized(images).detach().double() / scales[:, None, None]
+    np.testing.assert_array_equal(fake.round().numpy(), expected + shift)
     torch.testing.assert_close(integer_output(quantized, images).float(), quantized(images), rtol=1e-5, atol=1e-5)
 
 
@@ -122,10 +124,32 @@ def test_transposed_convolutions_equal_int64_arithmetic(stride, groups, size, bi
     )
     np.testing.assert_array_equal(integer_sums(model[0], images).numpy(), sums)
     scales = np.concatenate([(taken.scale * weight.scale).double().numpy()] * groups)[:, None, None]
-    shift = layer.bias.detach().double().numpy()[:, None, None] if bias else 0
+    shift = np.round(layer.bias.detach().double().numpy()[:, None, None] / scales) if bias else 0
     outputs = integer_output(model[0], images)
-    np.testing.assert_allclose(outputs.numpy(), sums * scales + shift, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(outputs.numpy(), (sums + shift) * scales, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(integer_output(model[0], images[0]), outputs[0])
+
+
+@pytest.mark.parametrize("change", ["float weights", "other scales", "beyond int32"])
+def test_a_bias_that_is_no_int32_stays_as_it_is(change):
+    torch.manual_seed(0)
+    layer, images = nn.Conv2d(4, 8, 3), torch.randn(2, 4, 5, 5)
+    if change == "beyond int32":
+        layer.weight.data[0] *= 1e-9
+    model = nn.Sequential(layer)
+    if change != "float weights":
+        model = quantize_weights(model, AffineSpec(8, axis=1 if change == "other scales" else 0))
+    quantized = quantize_activations(model, [images])
+    assert torch.equal(quantized[0].bias, layer.bias)
+
+
+def test_a_channel_of_zeros_rounds_its_bias_in_the_widest_units():
+    layer, images = nn.Conv2d(4, 2, 1), torch.randn(2, 4, 5, 5)
+    layer.weight.data[0] = 0
+    quantized = quantize_activations(quantize_weights(nn.Sequential(layer), AffineSpec(8)), [images])[0]
+    unit = float(quantized.get_submodule(INPUT).scale * quantized.parametrizations.weight[0].scale[1])
+    rounded = quantized.bias.detach().double().numpy()
+    np.testing.assert_allclose(rounded, np.round(layer.bias.detach().double().numpy() / unit) * unit, rtol=1e-6)
 
 
 def test_scales_of_input_channels_are_an_error():
