@@ -13,6 +13,8 @@ from typing import Final, TypeVar
 import torch
 from torch import nn
 
+from compression.names import name_within
+
 LayerT = TypeVar("LayerT", nn.Linear, nn.Conv2d)
 Rewrite = Callable[[str, nn.Module], nn.Module | None]
 
@@ -124,7 +126,7 @@ def _replaced(module: nn.Module, name: str, rewrite: Rewrite, done: dict[nn.Modu
         # Not `named_children`, which leaves out a child's second name.
         for child_name, child in list(module._modules.items()):
             if child is not None:
-                path = f"{name}.{child_name}" if name else child_name
+                path = name_within(name, child_name)
                 setattr(module, child_name, _replaced(child, path, rewrite, done))
     return done[module]
 
@@ -180,7 +182,7 @@ def replaceable_layers(
         for key, parameter in module.named_parameters(recurse=False):
             if parameter.dim() > 1 and parameter not in told:
                 reason = f"belongs to a {type(module).__name__}, not a {wanted}"
-                left[f"{name}.{key}" if name else key] = "is to be skipped" if name in skipped else reason
+                left[name_within(name, key)] = "is to be skipped" if name in skipped else reason
     return layers, left
 
 

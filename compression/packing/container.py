@@ -176,6 +176,17 @@ def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def checked_rows(name: str, rows: object) -> list[dict[str, Any]]:
+    """An entry of a header that must be a list of objects.
+
+    Raises:
+        PackedFileError: If it is anything else.
+    """
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise PackedFileError(f"{name!r} is {str(rows)[:80]!r}; a list of objects is needed")
+    return rows
+
+
 def _parsed(text: str) -> dict[str, Any]:
     try:
         header = json.loads(text)

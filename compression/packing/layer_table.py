@@ -21,7 +21,7 @@ from torch.nn.utils import parametrize
 
 from compression.architecture.channel_order import ChannelOrder
 from compression.architecture.replacement import Replacement
-from compression.packing.container import PackedFileError
+from compression.packing.container import PackedFileError, checked_rows
 from compression.pruning.layers import computing_type
 from compression.pruning.masked_layers import DROPPED, KEPT, MaskedNorm
 
@@ -236,11 +236,9 @@ def apply_layer_table(model: nn.Module, table: object) -> nn.Module:
         PackedFileError: If the table is malformed, names a type that is not listed or a layer that the model does not
             have, or arguments that are no layer's.
     """
-    if not isinstance(table, list) or not all(isinstance(row, dict) for row in table):
-        raise PackedFileError(f"'layers' is {str(table)[:80]!r}; a list of objects is needed")
     owners = _owners(model)
     seen = set[str]()
-    for row in table:
+    for row in checked_rows("layers", table):
         name = row.get("name")
         if not isinstance(name, str) or name in seen:
             raise PackedFileError(f"layer name {str(name)[:80]!r} is no text or there twice")

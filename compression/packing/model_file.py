@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from compression.architecture.channel_order import ChannelOrder
-from compression.packing.container import PackedFileError, read, write
+from compression.packing.container import PackedFileError, checked_rows, read, write
 from compression.packing.layer_table import (
     LAYER_TYPES,
     apply_layer_table,
@@ -151,14 +151,13 @@ def _stored_name(key: str) -> str:
 
 def _check_ties(model: nn.Module, tensors: Mapping[str, Packable]) -> None:
     """Checks that layers which share a parameter store the same, since they will share it in the loaded model."""
-    owners: dict[nn.Parameter, str] = {}
-    for key, parameter in model.named_parameters(remove_duplicate=False):
-        name = _stored_name(key)
-        first = owners.setdefault(parameter, name)
-        if first != name and not _same(tensors[first], tensors[name]):
-            raise ValueError(
-                f"{first!r} and {name!r} are one parameter, but not quantized alike; skip both, or untie them before"
-            )
+    for first, *others in (map(_stored_name, keys) for keys in _tied(model)):
+        for name in others:
+            if not _same(tensors[first], tensors[name]):
+                raise ValueError(
+                    f"{first!r} and {name!r} are one parameter, but not quantized alike; "
+                    "skip both, or untie them before"
+                )
 
 
 def _check_described(model: nn.Module, tensors: Mapping[str, Packable]) -> None:
@@ -204,10 +203,8 @@ def _describe_activations(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def _apply_activations(model: nn.Module, rows: object) -> None:
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise PackedFileError(f"'activations' is {str(rows)[:80]!r}; a list of objects is needed")
     modules = dict(model.named_modules())
-    for row in rows:
+    for row in checked_rows("activations", rows):
         layer, role, bits, symmetric = (row.get(key) for key in ("layer", "role", "bits", "symmetric"))
         known = isinstance(layer, str) and layer in modules and role in (INPUT, OUTPUT)
         if not known or type(bits) is not int or type(symmetric) is not bool or role in modules[str(layer)]._modules:
@@ -229,10 +226,8 @@ def _describe_masks(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def _apply_masks(model: nn.Module, rows: object) -> None:
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise PackedFileError(f"'masks' is {str(rows)[:80]!r}; a list of objects is needed")
     modules = dict(model.named_modules())
-    for row in rows:
+    for row in checked_rows("masks", rows):
         name, inputs, outputs, dim = (row.get(key) for key in ("layer", "inputs", "outputs", "dim"))
         layer = modules.get(name) if isinstance(name, str) else None
         if layer is None or not is_known(layer) or averages_channels(layer) or is_masked(layer):
@@ -277,18 +272,15 @@ def _fill(
     for names in tied:
         _tie(model, [name for name in names if name in tensors])
     _check_activations(model)
-    sharing = dict[nn.Parameter, list[nn.Module]]()
-    codebooks = dict[nn.Parameter, CodebookTensor]()
+    codebooks = dict[nn.Parameter, tuple[CodebookTensor, list[nn.Module]]]()
     for name, packed in tensors.items():
         layer = model.get_submodule(name.rpartition(".")[0])
         if isinstance(packed, AffineTensor):
             attach_grid(layer, packed.grid)
         elif isinstance(packed, CodebookTensor):
-            weight = layer.get_parameter("weight")
-            sharing.setdefault(weight, []).append(layer)
-            codebooks[weight] = packed
-    for weight, codebook in codebooks.items():
-        attach_codebook(sharing[weight], codebook)
+            codebooks.setdefault(layer.get_parameter("weight"), (packed, []))[1].append(layer)
+    for codebook, layers in codebooks.values():
+        attach_codebook(layers, codebook)
     model.to(device)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from compression.packing import entropy
 from compression.packing.bits import Bytes, pack_bits, unpack_bits
-from compression.packing.container import PackedFileError
+from compression.packing.container import PackedFileError, checked_rows
 from compression.quantization import QuantizedTensor, dequantize
 from compression.quantization.affine import AffineTensor, Grid
 from compression.quantization.codebook import CodebookTensor
@@ -198,12 +198,11 @@ def decode_tensors(entries: object, stored: Mapping[str, Tensor], limit: int = D
     Raises:
         PackedFileError: If entries and tensors do not fit each other, or exceed the limit.
     """
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise PackedFileError(f"'tensors' is {str(entries)[:80]!r}; a list of objects is needed")
-    _check_total(entries, limit)
+    rows = checked_rows("tensors", entries)
+    _check_total(rows, limit)
     reader = _Reader(stored)
     tensors: dict[str, Packable] = {}
-    for entry in entries:
+    for entry in rows:
         name = entry.get("name")
         if not isinstance(name, str) or name in tensors:
             raise PackedFileError(f"tensor name {str(name)[:80]!r} is no text, or there twice")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from compression.architecture.channel_order import ChannelOrder
+from compression.names import name_within
 from compression.pruning import layers
 from compression.pruning.channels import slices, varying_dims
 from compression.pruning.layers import Axis
@@ -108,7 +109,7 @@ class ChannelGraph:
         """All dimensions that shrink, each with the full name of its parameter or buffer."""
         for name, channels in self.layers.items():
             for axis in layers.axes(model.get_submodule(name), channels.inputs, channels.outputs):
-                yield (f"{name}.{axis.tensor}" if name else axis.tensor), axis
+                yield name_within(name, axis.tensor), axis
         yield from self.free.items()
 
     def __str__(self) -> str:
@@ -186,7 +187,7 @@ def _not_followed(
     if layers.is_known(layer):
         yield Unprunable(name, len(next(layer.parameters(recurse=False))), _why_not_called(name, met))
         return
-    own = {_full(name, key): parameter for key, parameter in layer.named_parameters(recurse=False)}
+    own = {name_within(name, key): parameter for key, parameter in layer.named_parameters(recurse=False)}
     staying = [key for key, parameter in own.items() if key not in free and parameter.numel()]
     if staying:
         first, reason = own[staying[0]], f"a {type(layer).__name__} can't be followed"
@@ -200,10 +201,6 @@ def _why_not_called(name: str, met: Trace) -> str:
     while name and name not in met.pinned_layers:
         name = name.rpartition(".")[0]
     return met.pinned_layers.get(name, "it is never called")
-
-
-def _full(module: str, tensor: str) -> str:
-    return f"{module}.{tensor}" if module else tensor
 
 
 def _free_axis(name: str, units: Tensor) -> Axis | None:

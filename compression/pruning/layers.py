@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +108,7 @@ def channel_dim(layer: nn.Module, shape: tuple[int, ...]) -> int | None:
     return len(shape) - 1 if isinstance(layer, nn.Linear) else 1
 
 
-def averages_channels(layer: nn.Module) -> bool:
+def averages_channels(layer: nn.Module) -> TypeGuard[nn.LayerNorm | nn.GroupNorm | MaskedNorm]:
     """Whether one channel's output depends on all, so that a masked layer must leave some out of its statistics."""
     one_group = isinstance(layer, nn.GroupNorm) and layer.num_groups == 1
     return one_group or isinstance(layer, nn.LayerNorm | MaskedNorm)

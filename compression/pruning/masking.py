@@ -51,7 +51,7 @@ def mask(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Modu
         layer, inputs, outputs = masked.get_submodule(name), keep[channels.inputs], keep[channels.outputs]
         if inputs.all() and outputs.all():
             continue
-        if isinstance(layer, nn.LayerNorm | nn.GroupNorm | MaskedNorm) and layers.averages_channels(layer):
+        if layers.averages_channels(layer):
             norm = _masked_norm(name, layer, inputs, channels)
             for alias in [key for key, module in masked.named_modules(remove_duplicate=False) if module is layer]:
                 masked.set_submodule(alias, norm)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.parametrize import ParametrizationList
 
+from compression.names import name_within
 from compression.pruning.share import share_of
 
 Masks = Mapping[str, Tensor]
@@ -31,11 +32,13 @@ def unprunable_weights(model: nn.Module) -> dict[str, str]:
     for name, module in model.named_modules():
         if isinstance(module, _ConvNd | nn.Linear):
             if "weight" not in dict(module.named_parameters(recurse=False)):
-                left[_within(name, "weight")] = "is computed from other tensors"
+                left[name_within(name, "weight")] = "is computed from other tensors"
         elif not isinstance(module, ParametrizationList):
             for key, parameter in module.named_parameters(recurse=False):
                 if parameter.ndim > 1 and id(parameter) not in prunable:
-                    left[_within(name, key)] = f"belongs to a {type(module).__name__}, no convolution or linear layer"
+                    left[name_within(name, key)] = (
+                        f"belongs to a {type(module).__name__}, no convolution or linear layer"
+                    )
     return left
 
 
@@ -157,13 +160,9 @@ def _weighted_layers(model: nn.Module) -> dict[str, _ConvNd | nn.Linear]:
     for name, layer in model.named_modules():
         if isinstance(layer, _ConvNd | nn.Linear) and "weight" in dict(layer.named_parameters(recurse=False)):
             if id(layer.weight) not in seen:
-                found[_within(name, "weight")] = layer
+                found[name_within(name, "weight")] = layer
             seen.add(id(layer.weight))
     return found
-
-
-def _within(module: str, tensor: str) -> str:
-    return f"{module}.{tensor}" if module else tensor
 
 
 def _inputs_of_each(layer: _ConvNd | nn.Linear) -> int:
