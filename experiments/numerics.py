@@ -13,7 +13,6 @@ from experiments.gpus import gpu_model, is_cuda
 THREADS_PER_RUN = 1
 """A constant: the number of threads changes sums, and one a run uses a machine best when several run side by side."""
 
-_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 _KERNEL_FLAGS = (
     "avx",
     "avx2",
@@ -43,11 +42,6 @@ def numerics_environment(device: str) -> dict[str, object]:
         "threads": THREADS_PER_RUN,
         "deterministic": True,
     }
-
-
-def bfloat16_is_fast(device: str) -> bool:
-    """Whether the device multiplies bfloat16 matrices in hardware; elsewhere it is slower than float32."""
-    return is_cuda(device) or bool(_BFLOAT16_FLAGS & _cpu_flags())
 
 
 @lru_cache(maxsize=1)

@@ -65,7 +65,7 @@ class Suite:
 
     def __init__(self, options: SuiteOptions) -> None:
         self.options = options
-        request = ProfileRequest(options.device, options.data_root, options.skip_bad_images, options.pretrained_weights)
+        request = ProfileRequest(options.data_root, options.skip_bad_images, options.pretrained_weights)
         self.profile: Profile = make_profile(options.profile, request)
         self.seeds = self.profile.seeds if options.seeds is None else options.seeds
         self.warnings: list[str] = []

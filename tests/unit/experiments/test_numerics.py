@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from experiments import numerics
-from experiments.numerics import THREADS_PER_RUN, bfloat16_is_fast, numerics_environment
+from experiments.numerics import THREADS_PER_RUN, numerics_environment
 
 X86 = "processor\t: 0\nmodel name\t: flags\nflags\t\t: fpu avx fma avx512f avx2\n\nprocessor\t: 1\nflags\t\t: x\n"
 ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd sve bf16\n"
@@ -61,20 +61,3 @@ def test_devices_are_told_apart_by_kind_and_model_and_not_by_number(monkeypatch)
 def test_the_cpus_instructions_are_told_in_one_order(cpu, text, flags):
     cpu(text)
     assert numerics_environment("cpu")["cpu"] == flags
-
-
-@pytest.mark.parametrize(
-    ("text", "fast"),
-    [
-        (X86, False),
-        (ARM, True),
-        ("flags\t: avx512f avx512_bf16\n", True),
-        ("flags\t: amx_bf16\n", True),
-        ("flags\t: notbf16\n", False),
-        (None, False),
-    ],
-)
-def test_bfloat16_is_fast_where_a_flag_says_so(cpu, text, fast):
-    cpu(text)
-    assert bfloat16_is_fast("cpu") is fast
-    assert bfloat16_is_fast("cuda:1") is True

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from compression.distillation.logits import distillation_loss
-from experiments import profiles
 from experiments.datasets.fractal import FractalSpec, make_fractal_dataset
 from experiments.datasets.preparation import FolderSpec
 from experiments.models import build_model
@@ -97,14 +96,8 @@ def test_source_and_target_share_no_class(profile):
         assert not target & source
 
 
-@pytest.mark.parametrize(("fast", "precision"), [(True, "bfloat16"), (False, "float32")])
-def test_half_precision_is_used_where_it_is_fast(monkeypatch, fast, precision):
-    asked = []
-    monkeypatch.setattr(profiles, "bfloat16_is_fast", lambda device: bool(asked.append(device)) or fast)
-    budgets = make_profile("default", ProfileRequest(device="cuda:0")).budgets
-    assert asked == ["cuda:0"]
-    assert budgets.teacher.precision == budgets.pretrain.precision == precision
-    assert budgets.student.precision == "float32"
+def test_precision_is_the_profiles_and_not_the_machines(profile):
+    assert {budget.precision for budget in vars(profile.budgets).values()} == {"float32"}
 
 
 def test_food11_distils_as_the_loss_does_by_default(tmp_path):
