@@ -64,9 +64,13 @@ class RecordedEstimate(_Entry):
 
 
 class Recorded(_Entry):
-    """The verdict that a profile gave when it was last recorded, and what it rested on, part by part."""
+    """The verdict that a profile gave when it was last recorded, and what it rested on, part by part.
+
+    `numerics` tells the machine and the library that made it. Other numerics give other bits, and the same statistics.
+    """
 
     verdict: Literal[Verdict.REPRODUCED, Verdict.REFUTED, Verdict.INCONCLUSIVE]
+    numerics: Text | None = None
     estimates: tuple[RecordedEstimate, ...] = ()
 
 

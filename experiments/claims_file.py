@@ -156,15 +156,20 @@ def _suggestion(name: str, known: Collection[str]) -> str:
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
-def record(judgement: Judgement) -> Recorded:
+def record(judgement: Judgement, numerics: str) -> Recorded:
     """What `--record` keeps of a judgement; numbers to four decimals, finer than any measurement.
+
+    Args:
+        judgement: What was found.
+        numerics: The machine and the library that the measurements were made with, in one line.
 
     Raises:
         ClaimsError: the verdict is *not applicable*, of which there is no record.
     """
     if judgement.verdict is Verdict.NOT_APPLICABLE:
         raise ClaimsError("a claim that is not applicable was not measured, so there is nothing to record")
-    return Recorded(verdict=judgement.verdict, estimates=tuple(map(_record_estimate, judgement.estimates)))
+    estimates = tuple(map(_record_estimate, judgement.estimates))
+    return Recorded(verdict=judgement.verdict, numerics=numerics, estimates=estimates)
 
 
 def _record_estimate(part: Estimate) -> RecordedEstimate:

@@ -4,6 +4,7 @@ Told without importing torch.
 """
 
 import platform
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +43,14 @@ def numerics_environment(device: str) -> dict[str, object]:
         "threads": THREADS_PER_RUN,
         "deterministic": True,
     }
+
+
+def numerics_text(environment: Mapping[str, object]) -> str:
+    """The environment in one line, as records and reports tell it: "torch 2.9.1, cpu, x86_64 avx avx2, 1 thread"."""
+    flags, threads = environment["cpu"], environment["threads"]
+    machine = " ".join(map(str, (environment["machine"], *(flags if isinstance(flags, list) else ()))))
+    device = environment.get("gpu", environment["device"])
+    return f"torch {environment['torch']}, {device}, {machine}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 @lru_cache(maxsize=1)

@@ -258,7 +258,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     console = _console(config)
     for warning in config.stash[_session].suite.warnings:
         console.out(f"warning: {warning}", highlight=False)
-    print_claims(findings, config.option.profile, console)
+    print_claims(findings, config.stash[_session].conditions, console)
     if unwritten := config.stash.get(_unwritten, ""):
         console.out(f"ERROR: {unwritten}", style="bold red", highlight=False)
         return

@@ -16,6 +16,7 @@ from experiments.datasets.dataset import DatasetError
 from experiments.forecast import Forecast, forecast
 from experiments.gpus import GpuError
 from experiments.judging import Finding, judge_claims, wanted
+from experiments.numerics import numerics_environment, numerics_text
 from experiments.profiles import PROFILES, DataName, ProfileError
 from experiments.report.conditions import Conditions
 from experiments.report.files import ResultsError
@@ -69,7 +70,8 @@ class ClaimSession:
     @property
     def conditions(self) -> Conditions:
         """What the claims are judged under."""
-        return Conditions(self.suite.profile.name, self.suite.profile.data, self.suite.seeds)
+        numerics = numerics_text(numerics_environment(self.options.device))
+        return Conditions(self.suite.profile.name, self.suite.profile.data, self.suite.seeds, numerics)
 
     def build(
         self,
@@ -124,7 +126,8 @@ class ClaimSession:
             ClaimsError: The file cannot be written.
         """
         judgements = {id_: found.judgement for id_, found in self.findings.items() if id_ in ids}
-        records = {id_: record(judgement) for id_, judgement in judgements.items() if judgement is not None}
+        numerics = self.conditions.numerics
+        records = {id_: record(judgement, numerics) for id_, judgement in judgements.items() if judgement is not None}
         # Read again: another session may have recorded another profile meanwhile.
         recorded = with_recorded(load_claims(self.path), self.suite.profile.name, records)
         try:

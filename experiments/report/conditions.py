@@ -11,11 +11,13 @@ class Conditions:
         profile: Name of the profile, under which verdicts are recorded, too.
         data: Whose images the models were trained and measured on.
         seeds: One repetition of everything each.
+        numerics: The machine and the library that made the runs, in one line.
     """
 
     profile: str
     data: str
     seeds: tuple[int, ...]
+    numerics: str
 
     @property
     def title(self) -> str:

@@ -102,6 +102,7 @@ def render_page(findings: Mapping[str, Finding], conditions: Conditions, plots: 
     return environment.get_template("report.html.jinja").render(
         conditions=conditions,
         summary=text.summary(findings, conditions.profile),
+        other_numerics=text.other_numerics(findings, conditions),
         verdicts=_VERDICTS,
         sections=_sections(findings, conditions.profile, plots),
         pictures=_pictures(plots, None),

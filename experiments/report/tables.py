@@ -113,7 +113,7 @@ def write_tables(findings: Mapping[str, Finding], conditions: Conditions, folder
 def _markdown(claims: pd.DataFrame, conditions: Conditions, counts: str) -> str:
     # Without `disable_numparse`, tabulate reads "84.10" as a number and prints 84.1.
     table = claims[READABLE].map(_markdown_cell).to_markdown(index=False, disable_numparse=True)
-    return f"# Claims\n\n{conditions.title}: {counts}. Intervals are of 90 %.\n\n{table}\n"
+    return f"# Claims\n\n{conditions.title} ({conditions.numerics}): {counts}. Intervals are of 90 %.\n\n{table}\n"
 
 
 def _markdown_cell(value: str) -> str:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from experiments.judging import Finding
 from experiments.report import text
+from experiments.report.conditions import Conditions
 from experiments.verdicts import Verdict
 
 STYLES: Mapping[str, str] = {
@@ -26,17 +27,19 @@ _GAPS = 9
 """Columns that the table takes between and beside its four."""
 
 
-def print_claims(findings: Mapping[str, Finding], profile: str, console: Console) -> None:
+def print_claims(findings: Mapping[str, Finding], conditions: Conditions, console: Console) -> None:
     """Prints a table of the claims for each question, why claims were not judged, and the count of each verdict.
 
     It is as wide as the console and, where that is no terminal, plain text.
     """
     for question in sorted({finding.claim.question for finding in findings.values()}):
         of_question = [finding for finding in findings.values() if finding.claim.question == question]
-        console.print(_table(question, of_question, profile, console.width))
+        console.print(_table(question, of_question, conditions.profile, console.width))
     for line in _reasons(findings):
         console.print(line, style="dim", highlight=False, markup=False)
-    console.print(text.summary(findings, profile), style="bold", highlight=False, markup=False)
+    if numerics := text.other_numerics(findings, conditions):
+        console.print(numerics, style="dim", highlight=False, markup=False)
+    console.print(text.summary(findings, conditions.profile), style="bold", highlight=False, markup=False)
 
 
 def _table(question: int, findings: list[Finding], profile: str, width: int) -> Table:

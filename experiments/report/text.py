@@ -16,6 +16,7 @@ from experiments.claims import (
 )
 from experiments.judging import Finding
 from experiments.report.claim_text import describe, part_names
+from experiments.report.conditions import Conditions
 from experiments.report.decisive import decisive_part
 from experiments.verdicts import MOST_SEEDS, Estimate, Judgement, Verdict
 
@@ -152,6 +153,18 @@ def recorded_text(finding: Finding, profile: str) -> str:
     """The verdict that was recorded for the profile; empty if none was."""
     recorded = finding.claim.recorded.get(profile)
     return "" if recorded is None else recorded.verdict.value
+
+
+def other_numerics(findings: Mapping[str, Finding], conditions: Conditions) -> str:
+    """Which records were made on another machine or with another library; empty where none was."""
+    records = [finding.claim.recorded.get(conditions.profile) for finding in findings.values()]
+    others = Counter(record.numerics or "numerics that are not told" for record in records if record)
+    others.pop(conditions.numerics, None)
+    return "; ".join(
+        f"{count} records beside which verdicts are shown were made on {numerics}, these on {conditions.numerics}: "
+        "other bits, the same statistics"
+        for numerics, count in others.items()
+    )
 
 
 def summary(findings: Mapping[str, Finding], profile: str) -> str:

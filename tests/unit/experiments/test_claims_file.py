@@ -236,7 +236,7 @@ def test_recording_touches_one_profile_of_the_named_claims_only():
     old = {"quick": {"verdict": "inconclusive"}, "small": {"verdict": "refuted"}}
     before = results(entry("size", recorded=old), entry("curve", id="q1-y", recorded=old))
     judged = judge([[79.0, 80.0, 81.0], [5.0, 5.0, 5.0]], Region(lower=0))
-    after = with_recorded(before, "quick", {"q1-y": record(judged)})
+    after = with_recorded(before, "quick", {"q1-y": record(judged, "torch 1")})
     assert after.claims[0] == before.claims[0]
     assert after.claims[1].recorded["small"] == before.claims[1].recorded["small"]
     new = after.claims[1].recorded["quick"]
@@ -258,13 +258,13 @@ def test_recording_an_unknown_claim_is_refused():
 
 
 def test_one_seed_is_recorded_without_an_interval():
-    part = record(judge([[3.5]], Region(lower=0))).estimates[0]
+    part = record(judge([[3.5]], Region(lower=0)), "torch 1").estimates[0]
     assert (part.mean, part.sd, part.n, part.lower, part.upper) == (3.5, None, 1, None, None)
 
 
 def test_what_does_not_apply_is_not_recorded():
     with pytest.raises(ClaimsError, match="nothing to record"):
-        record(Judgement(Verdict.NOT_APPLICABLE, (), 1.0))
+        record(Judgement(Verdict.NOT_APPLICABLE, (), 1.0), "torch 1")
 
 
 def test_the_committed_file_is_written_back_byte_by_byte(tmp_path):

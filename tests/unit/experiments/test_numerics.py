@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from experiments import numerics
-from experiments.numerics import THREADS_PER_RUN, numerics_environment
+from experiments.numerics import THREADS_PER_RUN, numerics_environment, numerics_text
 
 X86 = "processor\t: 0\nmodel name\t: flags\nflags\t\t: fpu avx fma avx512f avx2\n\nprocessor\t: 1\nflags\t\t: x\n"
 ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd sve bf16\n"
@@ -40,6 +40,12 @@ def test_the_environment_is_json_and_has_all_that_changes_bytes():
     assert environment["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     assert environment["threads"] == THREADS_PER_RUN
     assert environment["deterministic"] is True
+
+
+def test_the_environment_in_one_line():
+    environment = {"torch": "2.9.1", "device": "cpu", "machine": "x86_64", "cpu": ["avx", "avx2"], "threads": 1}
+    assert numerics_text(environment) == "torch 2.9.1, cpu, x86_64 avx avx2, 1 thread"
+    assert "NVIDIA H100" in numerics_text({**environment, "device": "cuda", "gpu": "NVIDIA H100"})
 
 
 def test_devices_are_told_apart_by_kind_and_model_and_not_by_number(monkeypatch):

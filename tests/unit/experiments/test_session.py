@@ -159,6 +159,7 @@ def test_a_record_holds_verdict_and_estimates_of_the_claims_that_ran(session):
     }
     (part,) = recorded["q2-refuted"]["tiny"].estimates
     assert (part.mean, part.n) == (-17.95, 2)
+    assert recorded["q2-refuted"]["tiny"].numerics == session.conditions.numerics
 
 
 def test_findings_know_what_was_recorded(session):

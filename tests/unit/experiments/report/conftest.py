@@ -153,4 +153,4 @@ def make_run() -> Callable[[str, int], StoredRun]:
 
 @pytest.fixture(scope="session")
 def conditions() -> Conditions:
-    return Conditions("default", "fractal", tuple(range(5)))
+    return Conditions("default", "fractal", tuple(range(5)), "torch 2.14.1, cpu, x86_64 avx2, 1 thread")

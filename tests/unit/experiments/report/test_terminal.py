@@ -7,12 +7,15 @@ from rich.console import Console
 from experiments.claims_file import record
 from experiments.judging import Finding
 from experiments.report import text
+from experiments.report.conditions import Conditions
 from experiments.report.terminal import print_claims
+
+CONDITIONS = Conditions("default", "fractal", (0, 1, 2, 3, 4), "torch 2.14.1, cpu, x86_64 avx2, 1 thread")
 
 
 def printed(findings, width, **options):
     stream = io.StringIO()
-    print_claims(findings, "default", Console(file=stream, width=width, **options))
+    print_claims(findings, CONDITIONS, Console(file=stream, width=width, **options))
     return stream.getvalue()
 
 
@@ -76,7 +79,9 @@ def test_a_terminal_gets_colours_and_words(findings):
 def test_what_was_recorded_is_told_where_it_is_as_refuted_or_other(findings):
     def recorded(name, of):
         finding = findings[name]
-        claim = finding.claim.model_copy(update={"recorded": {"default": record(findings[of].judgement)}})
+        claim = finding.claim.model_copy(
+            update={"recorded": {"default": record(findings[of].judgement, CONDITIONS.numerics)}}
+        )
         return Finding(claim, finding.verdict, finding.judgement, finding.runs)
 
     refuted, reproduced = "q1-small-weights-lose-less", "q2-student-alone-below-teacher"
@@ -84,3 +89,12 @@ def test_what_was_recorded_is_told_where_it_is_as_refuted_or_other(findings):
     assert "recorded:reproduced" in joined(printed({"x": recorded(refuted, reproduced)}, 120))
     assert "recorded:refuted" in joined(printed({"x": recorded(reproduced, refuted)}, 120))
     assert "recorded" not in printed({"x": recorded(reproduced, reproduced)}, 120)
+
+
+def test_records_of_another_machine_are_told(findings):
+    finding = findings["q1-small-weights-lose-less"]
+    recorded = {"default": record(finding.judgement, "torch 2.9.1, cpu, aarch64 asimd, 1 thread")}
+    other = Finding(finding.claim.model_copy(update={"recorded": recorded}), finding.verdict, finding.judgement, {})
+    line = " ".join(printed({"x": other}, 120).split())
+    assert "1 records beside which verdicts are shown were made on torch 2.9.1, cpu, aarch64 asimd, 1 thread" in line
+    assert f"these on {CONDITIONS.numerics}" in line

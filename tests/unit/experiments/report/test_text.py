@@ -174,7 +174,7 @@ def test_summary_counts_every_verdict(findings):
 
 def test_summary_counts_refutations_as_recorded_for_this_profile_only():
     finding = found(POINTS, [(2.1, 2.3, 1.9)])
-    claim = POINTS.model_copy(update={"recorded": {"default": record(finding.judgement)}})
+    claim = POINTS.model_copy(update={"recorded": {"default": record(finding.judgement, "torch 1")}})
     recorded = Finding(claim, finding.verdict, finding.judgement, {})
     both = {"a": recorded, "b": finding, "c": Finding(POINTS, None, None, {})}
     assert text.summary(both, "default") == "2 refuted (1 as recorded), 1 not judged"
