@@ -1,8 +1,9 @@
 """Profiles: data set, budgets and seeds, chosen by one option.
 
-Budgets and the fractal images' difficulty were set on seeds from 100 up, by absolute accuracy alone, with teacher (a)
-near 80 %. Weight decay times learning rate is 5e-4 in trainings from scratch: at the usual tenth of that, teacher (a)
-needed twice the epochs (at noise 0.36: 76.0 % after 16, 81.2 % after 32; 83.0 % after 16 with it).
+Budgets and the fractal images' difficulty were set on seeds from 100 up, by absolute accuracy alone. There are few
+training images of little noise, so that pre-training and size count: with 250 a class and four times the noise every
+model ended near 78 %, limited by the noise. At seeds 100 and 101 the teacher reaches 78.7 and 76.8 % from scratch, 88.9
+and 88.3 % pre-trained. The student's peak rate is 0.1: at 0.2 one of its trainings diverged.
 
 A profile is the same experiment on every machine: nothing in it, precision included, depends on what it runs on.
 """
@@ -109,23 +110,23 @@ _TURNED = Augmentation(shift=0.06, rotation=15.0, flip=False, views=10)
 
 
 def _default(request: ProfileRequest) -> Profile:
-    """Fractal images of 32 px, five seeds."""
-    teacher = Budget(16, 64, "nesterov", 0.05, 1e-2, "cosine", "float32", _TURNED, evaluate_every=8)
-    student = Budget(18, 64, "nesterov", 0.2, 2.5e-3, "cosine", "float32", _TURNED, evaluate_every=9)
-    convolutional = Budget(10, 64, "nesterov", 0.1, 5e-3, "cosine", "float32", _TURNED, evaluate_every=5)
+    """Fractal images of 32 px, 60 of each class to learn from, five seeds."""
+    teacher = Budget(30, 64, "nesterov", 0.05, 1e-2, "cosine", "float32", _TURNED, evaluate_every=30)
+    student = Budget(30, 64, "nesterov", 0.1, 5e-3, "cosine", "float32", _TURNED, evaluate_every=30)
+    convolutional = Budget(30, 64, "nesterov", 0.05, 1e-2, "cosine", "float32", _TURNED, evaluate_every=30)
     budgets = Budgets(
         pretrain=replace(teacher, epochs=8),
         teacher=teacher,
-        fine_tune=replace(teacher, epochs=8, learning_rate=0.02, weight_decay=5e-3),
+        fine_tune=replace(teacher, epochs=15, learning_rate=0.02, weight_decay=5e-3),
         student=student,
-        conv_student=replace(convolutional, epochs=12, evaluate_every=6),
+        conv_student=convolutional,
         question4=convolutional,
-        recover=replace(convolutional, epochs=3, learning_rate=0.02),
-        slim=replace(student, epochs=1),
-        slim_fine_tune=replace(student, epochs=2, learning_rate=0.003),
+        recover=replace(convolutional, epochs=8, learning_rate=0.02),
+        slim=replace(student, epochs=3),
+        slim_fine_tune=replace(student, epochs=6, learning_rate=0.003),
     )
-    target = FractalSpec(0, 11, 250, 182, 32, jitter=0.5, noise=0.4)
-    source = replace(target, first_class=1000, classes=60, training_per_class=100, validation_per_class=10)
+    target = FractalSpec(0, 11, 60, 180, 32, jitter=0.5, noise=0.1)
+    source = replace(target, first_class=1000, classes=100, validation_per_class=10)
     return Profile("default", "fractal", target, source, tuple(range(5)), budgets, Distillation(4.0, 0.9))
 
 
@@ -144,13 +145,13 @@ def _with_images(profile: Profile, change: Callable[[FractalSpec], FractalSpec])
 
 
 def _quick(request: ProfileRequest) -> Profile:
-    """Fewer and easier images than the default's, one seed: shows that everything learns, decides nothing."""
-    profile = _shorter(_default(request), "quick", epochs=4, seeds=(0,))
+    """Easier images than the default's, one seed: shows that everything learns, decides nothing."""
+    profile = _shorter(_default(request), "quick", epochs=6, seeds=(0,))
 
-    def fewer_and_easier(spec: FractalSpec) -> FractalSpec:
-        return replace(spec, training_per_class=80, validation_per_class=80, jitter=0.3, noise=0.1)
+    def easier(spec: FractalSpec) -> FractalSpec:
+        return replace(spec, validation_per_class=80, jitter=0.3)
 
-    return _with_images(profile, fewer_and_easier)
+    return _with_images(profile, easier)
 
 
 def _tiny(request: ProfileRequest) -> Profile:
@@ -166,30 +167,29 @@ def _tiny(request: ProfileRequest) -> Profile:
 
 def _images(request: ProfileRequest) -> Profile:
     """A folder of real images at 64 px, three seeds; ImageNet's weights for the fine-tuned teacher."""
-    base = _default(request)
     mirrored = replace(_TURNED, flip=True, views=6)
-
-    def on_images(budget: Budget) -> Budget:
-        return replace(budget, augmentation=mirrored, weight_decay=5e-4)
-
-    budgets = Budgets(**{name: on_images(budget) for name, budget in vars(base.budgets).items()})
-    teacher, student = replace(budgets.teacher, epochs=12), replace(budgets.student, epochs=24, learning_rate=0.1)
-    convolutional = replace(budgets.question4, learning_rate=0.05)
+    teacher = Budget(12, 64, "nesterov", 0.05, 5e-4, "cosine", "float32", mirrored, evaluate_every=8)
+    student = replace(teacher, epochs=24, learning_rate=0.1, evaluate_every=9)
+    convolutional = replace(teacher, epochs=10, evaluate_every=5)
+    budgets = Budgets(
+        pretrain=teacher,
+        teacher=teacher,
+        fine_tune=replace(teacher, epochs=8, learning_rate=0.02),
+        student=student,
+        conv_student=replace(convolutional, epochs=12),
+        question4=convolutional,
+        recover=replace(convolutional, epochs=3, learning_rate=0.02),
+        slim=replace(student, epochs=1),
+        slim_fine_tune=replace(student, epochs=2, learning_rate=0.003),
+    )
     return replace(
-        base,
+        _default(request),
         name="images",
         data="image-folder",
         target=_folder(request, "images", 64),
         source=None,
         seeds=(0, 1, 2),
-        budgets=replace(
-            budgets,
-            teacher=teacher,
-            fine_tune=replace(teacher, epochs=8, learning_rate=0.02),
-            student=student,
-            conv_student=replace(convolutional, epochs=12),
-            question4=convolutional,
-        ),
+        budgets=budgets,
     )
 
 
