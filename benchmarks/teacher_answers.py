@@ -2,7 +2,7 @@
 
     python benchmarks/teacher_answers.py
 
-Without: the teacher answers every batch anew. First: `experiments.frozen_teacher` answers a view as a whole when it is
+Without: the teacher answers every batch anew. First: `experiments.builders.frozen_teacher` answers a view as a whole when it is
 first asked for. Kept: a later epoch on the same view. A row a student; seconds an epoch, and ratios to "without".
 """
 
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from compression.distillation.logits import distillation_loss
-from experiments.frozen_teacher import FrozenTeacher, distillation
-from experiments.making import make_deterministic
+from experiments.builders.frozen_teacher import FrozenTeacher, distillation
+from pytest_claims.workers.making import make_deterministic
 from experiments.models import build_model
-from experiments.recipe import Architecture, Augmentation, Budget
-from experiments.training import Batch, Images, Objective, Unwatched, autocast, cross_entropy, fit
+from pytest_claims.recipes.recipe import Architecture, Augmentation, Budget
+from pytest_claims.training.training import Batch, Images, Objective, Unwatched, autocast, cross_entropy, fit
 
 IMAGES = 256
 RESOLUTION = 32
@@ -59,7 +59,7 @@ def measured_round(student: nn.Module, teacher: nn.Module, data: Images) -> dict
 def main() -> None:
     make_deterministic()
     data = random_images()
-    teacher = build_model(Architecture("resnet18"), 11).to(memory_format=torch.channels_last).eval()
+    teacher = build_model(Architecture("experiments.models.resnet18"), 11).to(memory_format=torch.channels_last).eval()
     print(f"{'student':14} {'without':>8} {'first':>8} {'kept':>8} {'no teacher':>11} {'kept / without':>28}")
     for name in ("student", "resnet18"):
         student = build_model(Architecture(name), 11)

@@ -3,7 +3,7 @@
     python benchmarks/training_speed.py
 
 Plain: contiguous float32, an unfused optimizer, deterministic algorithms as torch sets them up. Ours: what
-`experiments.training.fit` does with the default profile's budgets. A row a model: images a second, and their ratio.
+`pytest_claims.training.training.fit` does with the default profile's budgets. A row a model: images a second, and their ratio.
 """
 
 import statistics
@@ -15,11 +15,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils import deterministic
 
-from experiments.making import make_deterministic
+from pytest_claims.workers.making import make_deterministic
 from experiments.models import build_model
 from experiments.profiles import ProfileRequest, make_profile
-from experiments.recipe import Architecture, Budget
-from experiments.training import Images, Unwatched, augmented_batches, cross_entropy, fit
+from pytest_claims.recipes.recipe import Architecture, Budget
+from pytest_claims.training.training import Images, Unwatched, augmented_batches, cross_entropy, fit
 
 IMAGES = 512
 ROUNDS = 5
@@ -57,10 +57,10 @@ def main() -> None:
     make_deterministic()
     profile = make_profile("default", ProfileRequest())
     budgets = {
-        "resnet18": (Architecture("resnet18"), profile.budgets.teacher),
-        "student": (Architecture("student"), profile.budgets.student),
-        "conv_student": (Architecture("conv_student"), profile.budgets.conv_student),
-        "question4": (Architecture("question4"), profile.budgets.question4),
+        "resnet18": (Architecture("experiments.models.resnet18"), profile.budgets.teacher),
+        "student": (Architecture("experiments.models.student"), profile.budgets.student),
+        "conv_student": (Architecture("experiments.models.conv_student"), profile.budgets.conv_student),
+        "question4": (Architecture("experiments.models.question4"), profile.budgets.question4),
     }
     data = random_images(profile.target.resolution)
     print(f"{'model':14} {'plain':>8} {'ours':>8} {'ratio (median, least to most)':>32}")

@@ -8,7 +8,10 @@ of it.
 from dataclasses import replace
 
 from experiments.profiles import Budgets, Distillation
-from experiments.recipe import Budget, Recipe, Settings
+from pytest_claims.recipes.recipe import Budget, Recipe, Settings, in_family
+
+COMPRESSED = "compressed CNN"
+"""The family of all models that are made from question 4's ordinary CNN."""
 
 CRITERIA = ("random", "signed-gamma", "filter-norm", "taylor")
 """See `experiments.builders.prune`."""
@@ -38,13 +41,16 @@ def method_recipes(budgets: Budgets, cnn: Recipe, teacher: Recipe, student: Reci
     """
     steps = _Steps(budgets)
     recipes = _at_half(steps, cnn, half) | _at_a_sixteenth(steps, cnn)
-    return recipes | {
-        "cnn-pruned-signed-gamma-taught": (taught := steps.taught(recipes["cnn-pruned-signed-gamma"], cnn)),
-        "cnn-composed": (composed := steps.low_rank(taught, "allocated", COMPOSED)),
+    taught = steps.taught(recipes["cnn-pruned-signed-gamma"], cnn)
+    composed = steps.low_rank(taught, "allocated", COMPOSED)
+    recipes |= in_family(COMPRESSED, {"cnn-pruned-signed-gamma-taught": taught, "cnn-composed": composed})
+    packed = {
+        "cnn-2bit-tuned": steps.quantization_aware(cnn, bits=2),
         "cnn-composed-packed": steps.packed(composed, bits=5),
         "teacher-packed": steps.packed(teacher, bits=4),
         "student-packed": steps.packed(student, bits=8),
     }
+    return recipes | in_family("quantized", packed)
 
 
 class _Steps:
@@ -79,7 +85,9 @@ class _Steps:
         return self._step(operation, model, self._budgets.slim, settings)
 
     def _step(self, operation: str, model: Recipe, budget: Budget, settings: Settings = ()) -> Recipe:
-        return Recipe(operation, model.architecture, "target", budget, settings, (("original", model),))
+        return Recipe(
+            f"experiments.builders.{operation}", model.architecture, "target", budget, settings, (("original", model),)
+        )
 
 
 def _at_half(steps: _Steps, cnn: Recipe, parameters: int) -> dict[str, Recipe]:
@@ -88,14 +96,18 @@ def _at_half(steps: _Steps, cnn: Recipe, parameters: int) -> dict[str, Recipe]:
     for weights in ("fitted", "random"):
         models[f"cnn-grouped-{weights}"] = steps.rewritten(cnn, 2, weights)
         models[f"cnn-separable-{weights}"] = steps.rewritten(cnn, 0, weights)
-    return models | {f"{name}-tuned": steps.tuned(model) for name, model in models.items()}
+    tuned = {f"{name}-tuned": steps.tuned(model) for name, model in models.items()}
+    by_chance = {name: model for name, model in tuned.items() if "random" in name}
+    return {
+        **in_family(COMPRESSED, models, intermediate=True),
+        **in_family(COMPRESSED, tuned),
+        **in_family(COMPRESSED, by_chance, intermediate=True),
+    }
 
 
 def _at_a_sixteenth(steps: _Steps, cnn: Recipe) -> dict[str, Recipe]:
-    return {
-        "cnn-pruned-sixteenth": (pruned := steps.pruned(cnn, "signed-gamma", SIXTEENTH)),
-        "cnn-pruned-sixteenth-tuned": steps.tuned(pruned),
-        "cnn-low-rank-sixteenth": (low_rank := steps.low_rank(cnn, "allocated", SIXTEENTH)),
-        "cnn-low-rank-sixteenth-tuned": steps.tuned(low_rank),
-        "cnn-2bit-tuned": steps.quantization_aware(cnn, bits=2),
-    }
+    pruned = steps.pruned(cnn, "signed-gamma", SIXTEENTH)
+    low_rank = steps.low_rank(cnn, "allocated", SIXTEENTH)
+    cut = {"cnn-pruned-sixteenth": pruned, "cnn-low-rank-sixteenth": low_rank}
+    tuned = {f"{name}-tuned": steps.tuned(model) for name, model in cut.items()}
+    return in_family(COMPRESSED, cut, intermediate=True) | in_family(COMPRESSED, tuned)

@@ -11,19 +11,21 @@ A profile is the same experiment on every machine: nothing in it, precision incl
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
 
-from experiments.datasets.fractal import FractalSpec
-from experiments.datasets.preparation import FolderSpec
-from experiments.recipe import Augmentation, Budget
+from pytest_claims.datasets.fractal import FractalSpec
+from pytest_claims.datasets.preparation import FolderSpec
+from pytest_claims.recipes.profile import TARGET, ProfileError, ProfileMaker, ProfileRequest
+from pytest_claims.recipes.profile import Profile as AnyProfile
+from pytest_claims.recipes.recipe import Augmentation, Budget
 
-DataName = Literal["fractal", "image-folder", "food-11"]
+DATA = ("fractal", "image-folder", "food-11")
 """What profiles are measured on, and what claims are about."""
 
+FOOD11_IMAGES = (9_866, 3_430)
+"""Of the training and the validation split."""
 
-class ProfileError(ValueError):
-    """A profile cannot be used as asked; the message says what is missing."""
+SOURCE = "source"
+"""The role of the images that the backbone is pre-trained on; without them it has ImageNet's weights."""
 
 
 @dataclass(frozen=True)
@@ -50,84 +52,81 @@ class Budgets:
 
 
 @dataclass(frozen=True)
-class Profile:
-    """What the claims are judged on.
+class Profile(AnyProfile):
+    """What our claims are judged on; its data are the `target` and, where a backbone is pre-trained, the `source`.
 
     Attributes:
-        name: Of the option, and of the records in `expected_results.json`.
-        data: Whose numbers these are; a claim on a number published for other data is not applicable.
-        target: The images that models are trained and measured on.
-        source: The images that the backbone is pre-trained on; None where ImageNet's weights are used.
-        seeds: Each is one repetition of everything.
         budgets: Of all trainings.
         distillation: Of all students.
     """
 
-    name: str
-    data: DataName
-    target: FractalSpec | FolderSpec
-    source: FractalSpec | None
-    seeds: tuple[int, ...]
     budgets: Budgets
     distillation: Distillation
 
-
-@dataclass(frozen=True)
-class ProfileRequest:
-    """What a profile is made from: options of the command line."""
-
-    data_root: Path | None = None
-    skip_bad_images: bool = False
-    pretrained_weights: Path | None = None
-
-
-def make_profile(name: str, request: ProfileRequest) -> Profile:
-    """Makes the profile of a name.
-
-    Raises:
-        ProfileError: There is none of this name, it needs an option that is missing, or has no use for one.
-    """
-    if name not in PROFILES:
-        raise ProfileError(f"--profile {name}: there is none of this name; choose from {', '.join(PROFILES)}")
-    profile = PROFILES[name](request)
-    if isinstance(profile.target, FractalSpec):
-        _check_unused(name, request)
-    return profile
-
-
-def _check_unused(name: str, request: ProfileRequest) -> None:
-    """A folder of images that nobody looks at is a profile forgotten."""
-    for option in ("data_root", "pretrained_weights", "skip_bad_images"):
-        if getattr(request, option):
-            raise ProfileError(
-                f"--profile {name}: draws its own images and has no use for --{option.replace('_', '-')}; "
-                "--profile images takes a folder of images"
-            )
+    @property
+    def draws_images(self) -> bool:
+        """Whether it needs no images of anybody's."""
+        return all(isinstance(spec, FractalSpec) for spec in self.datasets.values())
 
 
 _TURNED = Augmentation(shift=0.06, rotation=15.0, flip=False, views=10)
 """Not mirrored: a fractal's mirror image is none of its class."""
 
 
-def _default(request: ProfileRequest) -> Profile:
+def _refusing(maker: Callable[[], Profile]) -> ProfileMaker:
+    """A profile that draws its own images, and refuses options for folders of them."""
+
+    def make(request: ProfileRequest) -> Profile:
+        profile = maker()
+        request.refuse_unused(profile.name, "it draws its own images; --profile images takes a folder")
+        return profile
+
+    return make
+
+
+def _default() -> Profile:
     """Fractal images of 32 px, 60 of each class to learn from, five seeds."""
-    teacher = Budget(30, 64, "nesterov", 0.05, 1e-2, "cosine", "float32", _TURNED, evaluate_every=30)
-    student = Budget(30, 64, "nesterov", 0.1, 5e-3, "cosine", "float32", _TURNED, evaluate_every=30)
-    convolutional = Budget(30, 64, "nesterov", 0.05, 1e-2, "cosine", "float32", _TURNED, evaluate_every=30)
+    teacher = Budget(
+        epochs=30,
+        batch_size=64,
+        optimizer="nesterov",
+        learning_rate=0.05,
+        weight_decay=1e-2,
+        schedule="cosine",
+        precision="float32",
+        augmentation=_TURNED,
+        evaluate_every=30,
+    )
+    student = replace(teacher, learning_rate=0.1, weight_decay=5e-3)
     budgets = Budgets(
         pretrain=replace(teacher, epochs=8),
         teacher=teacher,
         fine_tune=replace(teacher, epochs=15, learning_rate=0.02, weight_decay=5e-3),
         student=student,
-        conv_student=convolutional,
-        question4=convolutional,
-        recover=replace(convolutional, epochs=8, learning_rate=0.02),
+        conv_student=teacher,
+        question4=teacher,
+        recover=replace(teacher, epochs=8, learning_rate=0.02),
         slim=replace(student, epochs=3),
         slim_fine_tune=replace(student, epochs=6, learning_rate=0.003),
     )
-    target = FractalSpec(0, 11, 60, 180, 32, jitter=0.5, noise=0.1)
+    target = FractalSpec(
+        first_class=0,
+        classes=11,
+        training_per_class=60,
+        validation_per_class=180,
+        resolution=32,
+        jitter=0.5,
+        noise=0.1,
+    )
     source = replace(target, first_class=1000, classes=100, validation_per_class=10)
-    return Profile("default", "fractal", target, source, tuple(range(5)), budgets, Distillation(4.0, 0.9))
+    return Profile(
+        name="default",
+        data="fractal",
+        datasets={TARGET: target, SOURCE: source},
+        seeds=tuple(range(5)),
+        budgets=budgets,
+        distillation=Distillation(temperature=4.0, alpha=0.9),
+    )
 
 
 def _shorter(profile: Profile, name: str, epochs: int, seeds: tuple[int, ...], fastest: float = math.inf) -> Profile:
@@ -139,14 +138,14 @@ def _shorter(profile: Profile, name: str, epochs: int, seeds: tuple[int, ...], f
 
 
 def _with_images(profile: Profile, change: Callable[[FractalSpec], FractalSpec]) -> Profile:
-    if not isinstance(profile.target, FractalSpec) or profile.source is None:
-        raise TypeError("only fractal images can be changed")
-    return replace(profile, target=change(profile.target), source=replace(change(profile.source), classes=11))
+    """The profile with other fractal images, of its target's number of classes in both roles."""
+    specs = {role: spec for role, spec in profile.datasets.items() if isinstance(spec, FractalSpec)}
+    return replace(profile, datasets={role: replace(change(spec), classes=11) for role, spec in specs.items()})
 
 
-def _quick(request: ProfileRequest) -> Profile:
+def _quick() -> Profile:
     """Easier images than the default's, one seed: shows that everything learns, decides nothing."""
-    profile = _shorter(_default(request), "quick", epochs=6, seeds=(0,))
+    profile = _shorter(_default(), "quick", epochs=6, seeds=(0,))
 
     def easier(spec: FractalSpec) -> FractalSpec:
         return replace(spec, validation_per_class=80, jitter=0.3)
@@ -154,21 +153,31 @@ def _quick(request: ProfileRequest) -> Profile:
     return _with_images(profile, easier)
 
 
-def _tiny(request: ProfileRequest) -> Profile:
+def _tiny() -> Profile:
     """The smallest that runs every operation, two seeds: for the suite's own end-to-end test.
 
     Not below 32 px: at 16, ResNet18's last stage has 1x1 inputs, of which oneDNN's bfloat16 weight gradient of a 3x3
     convolution with stride 2 reads memory that nobody wrote.
     """
     # An epoch's few steps have no room for a warm-up, without which the students diverge at their full rate.
-    profile = _shorter(_default(request), "tiny", epochs=1, seeds=(0, 1), fastest=0.02)
+    profile = _shorter(_default(), "tiny", epochs=1, seeds=(0, 1), fastest=0.02)
     return _with_images(profile, lambda spec: replace(spec, training_per_class=12, validation_per_class=12))
 
 
 def _images(request: ProfileRequest) -> Profile:
     """A folder of real images at 64 px, three seeds; ImageNet's weights for the fine-tuned teacher."""
     mirrored = replace(_TURNED, flip=True, views=6)
-    teacher = Budget(12, 64, "nesterov", 0.05, 5e-4, "cosine", "float32", mirrored, evaluate_every=8)
+    teacher = Budget(
+        epochs=12,
+        batch_size=64,
+        optimizer="nesterov",
+        learning_rate=0.05,
+        weight_decay=5e-4,
+        schedule="cosine",
+        precision="float32",
+        augmentation=mirrored,
+        evaluate_every=8,
+    )
     student = replace(teacher, epochs=24, learning_rate=0.1, evaluate_every=9)
     convolutional = replace(teacher, epochs=10, evaluate_every=5)
     budgets = Budgets(
@@ -183,11 +192,10 @@ def _images(request: ProfileRequest) -> Profile:
         slim_fine_tune=replace(student, epochs=2, learning_rate=0.003),
     )
     return replace(
-        _default(request),
+        _default(),
         name="images",
         data="image-folder",
-        target=_folder(request, "images", 64),
-        source=None,
+        datasets={TARGET: _folder(request, "images", 64)},
         seeds=(0, 1, 2),
         budgets=budgets,
     )
@@ -195,9 +203,18 @@ def _images(request: ProfileRequest) -> Profile:
 
 def _food11(request: ProfileRequest) -> Profile:
     """The report's own protocol on Food-11: 256 px, SGD at a constant rate; for a GPU and patience."""
-    base = _default(request)
+    base = _default()
     augmentation = Augmentation(shift=0.06, rotation=15.0, flip=True, views=0)
-    report = Budget(300, 32, "sgd", 1e-2, 0.0, "constant", "float32", augmentation)
+    report = Budget(
+        epochs=300,
+        batch_size=32,
+        optimizer="sgd",
+        learning_rate=1e-2,
+        weight_decay=0.0,
+        schedule="constant",
+        precision="float32",
+        augmentation=augmentation,
+    )
     budgets = Budgets(
         pretrain=report,
         teacher=report,
@@ -213,24 +230,23 @@ def _food11(request: ProfileRequest) -> Profile:
         base,
         name="food11",
         data="food-11",
-        target=_folder(request, "food11", 256),
-        source=None,
+        datasets={TARGET: _folder(request, "food11", 256, expected=FOOD11_IMAGES)},
         seeds=(0, 1, 2),
         budgets=budgets,
         distillation=Distillation(temperature=20.0, alpha=0.5),
     )
 
 
-def _folder(request: ProfileRequest, name: str, resolution: int) -> FolderSpec:
+def _folder(request: ProfileRequest, name: str, resolution: int, expected: tuple[int, int] | None = None) -> FolderSpec:
     if request.data_root is None:
         raise ProfileError(f"--profile {name}: needs --data-root, the folder that holds training/ and validation/")
-    return FolderSpec(request.data_root, resolution, request.skip_bad_images)
+    return FolderSpec(request.data_root, resolution, request.skip_bad_images, expected)
 
 
-PROFILES: Mapping[str, Callable[[ProfileRequest], Profile]] = {
-    "default": _default,
-    "quick": _quick,
-    "tiny": _tiny,
+PROFILES: Mapping[str, ProfileMaker] = {
+    "default": _refusing(_default),
+    "quick": _refusing(_quick),
+    "tiny": _refusing(_tiny),
     "images": _images,
     "food11": _food11,
 }

@@ -4,12 +4,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from experiments.catalog import Catalog
-from experiments.file_hash import file_hash
 from experiments.method_recipes import method_recipes
 from experiments.models.student_widths import pruned_widths
-from experiments.profiles import Profile, ProfileError
-from experiments.recipe import Architecture, Recipe, Settings
+from experiments.profiles import SOURCE, Profile
+from pytest_claims.keys.file_hash import file_hash
+from pytest_claims.recipes.catalog import Catalog
+from pytest_claims.recipes.profile import ProfileError
+from pytest_claims.recipes.recipe import Architecture, Recipe, Settings, in_family
 
 RATES = (0.95, 0.9)
 """Question 3's width multipliers for one step."""
@@ -40,9 +41,9 @@ def report_recipes(profile: Profile, pretrained_weights: Path | None = None) -> 
     """
     recipes = _untrained(profile.target.resolution)
     recipes |= _teachers_and_students(profile, pretrained_weights)
-    recipes |= _quantized(recipes)
-    recipes |= _pruned(profile, recipes["student-distilled-finetuned"])
-    recipes |= _question4(profile)
+    recipes |= in_family("quantized", _quantized(recipes))
+    recipes |= in_family("pruned student", _pruned(profile, recipes["student-distilled-finetuned"]))
+    recipes |= in_family("question 4", _question4(profile))
     cnn, teacher, student = (recipes[n] for n in ("cnn-ordinary", "teacher-finetuned", "student-distilled-finetuned"))
     recipes |= method_recipes(profile.budgets, cnn, teacher, student, half=SMALL_PARAMETERS)
     return Catalog(recipes)
@@ -51,11 +52,11 @@ def report_recipes(profile: Profile, pretrained_weights: Path | None = None) -> 
 def _untrained(resolution: int) -> dict[str, Recipe]:
     """Architectures whose size the report tells, built for its 11 classes."""
     architectures = {
-        "resnet18": Architecture("resnet18"),
-        "student": Architecture("student"),
-        "conv-student-a": Architecture("conv_student", (("extra", "hidden"),)),
-        "conv-student-b": Architecture("conv_student", (("extra", "pointwise"),)),
-        "conv-twin": Architecture("conv_student", (("extra", "none"),)),
+        "resnet18": Architecture("experiments.models.resnet18"),
+        "student": Architecture("experiments.models.student"),
+        "conv-student-a": Architecture("experiments.models.conv_student", (("extra", "hidden"),)),
+        "conv-student-b": Architecture("experiments.models.conv_student", (("extra", "pointwise"),)),
+        "conv-twin": Architecture("experiments.models.conv_student", (("extra", "none"),)),
         "question4-ordinary": _question4_architecture("ordinary"),
         "question4-depthwise": _question4_architecture("depthwise"),
         "question4-group": _question4_architecture("group"),
@@ -64,51 +65,58 @@ def _untrained(resolution: int) -> dict[str, Recipe]:
         architectures |= {f"student-{rate}-{step}": _pruned_student(rate, step) for step in STEPS}
     size: Settings = (("classes", REPORT_CLASSES), ("resolution", resolution))
     return {
-        name: Recipe("initialize", architecture, settings=size, shared=True)
+        name: Recipe("experiments.builders.initialize", architecture, settings=size, shared=True)
         for name, architecture in architectures.items()
     }
 
 
 def _teachers_and_students(profile: Profile, pretrained_weights: Path | None) -> dict[str, Recipe]:
     budgets = profile.budgets
-    teacher, student = Architecture("resnet18"), Architecture("student")
+    teacher, student = Architecture("experiments.models.resnet18"), Architecture("experiments.models.student")
     backbone = _backbone(profile, pretrained_weights)
-    scratch = Recipe("train", teacher, "target", budgets.teacher)
-    finetuned = Recipe("train", teacher, "target", budgets.fine_tune, parents=(("initial", backbone),))
+    scratch = Recipe("experiments.builders.train", teacher, "target", budgets.teacher)
+    finetuned = Recipe(
+        "experiments.builders.train", teacher, "target", budgets.fine_tune, parents=(("initial", backbone),)
+    )
     distillation: Settings = tuple(vars(profile.distillation).items())
 
     def distilled(source: Recipe) -> Recipe:
-        return Recipe("distill", student, "target", budgets.student, distillation, (("teacher", source),))
+        return Recipe(
+            "experiments.builders.distill", student, "target", budgets.student, distillation, (("teacher", source),)
+        )
 
-    return {
-        "backbone": backbone,
-        "teacher-scratch": scratch,
-        "teacher-finetuned": finetuned,
-        "student-scratch": Recipe("train", student, "target", budgets.student),
+    conv_student = Recipe(
+        "experiments.builders.distill",
+        Architecture("experiments.models.conv_student", (("extra", "hidden"),)),
+        "target",
+        budgets.conv_student,
+        distillation,
+        (("teacher", finetuned),),
+    )
+    students = {
+        "student-scratch": Recipe("experiments.builders.train", student, "target", budgets.student),
         "student-distilled-scratch": distilled(scratch),
         "student-distilled-finetuned": distilled(finetuned),
-        "conv-student-distilled": Recipe(
-            "distill",
-            Architecture("conv_student", (("extra", "hidden"),)),
-            "target",
-            budgets.conv_student,
-            distillation,
-            (("teacher", finetuned),),
-        ),
+    }
+    return {
+        "backbone": backbone,
+        **in_family("teacher", {"teacher-scratch": scratch, "teacher-finetuned": finetuned}),
+        **in_family("student", students),
+        **in_family("convolutional student", {"conv-student-distilled": conv_student}),
     }
 
 
 def _backbone(profile: Profile, pretrained_weights: Path | None) -> Recipe:
     """What the fine-tuned teacher starts from: one run for all seeds, as ImageNet's is."""
-    architecture = Architecture("resnet18")
-    if profile.source is not None:
-        return Recipe("train", architecture, "source", profile.budgets.pretrain, shared=True)
+    architecture = Architecture("experiments.models.resnet18")
+    if SOURCE in profile.datasets:
+        return Recipe("experiments.builders.train", architecture, "source", profile.budgets.pretrain, shared=True)
     if pretrained_weights is None:
         settings: Settings = (("torchvision", "IMAGENET1K_V1"),)
     else:
         _check_readable(pretrained_weights)
         settings = (("sha256", file_hash(pretrained_weights)),)
-    return Recipe("import_weights", architecture, settings=settings, shared=True)
+    return Recipe("experiments.builders.import_weights", architecture, settings=settings, shared=True)
 
 
 def _check_readable(weights: Path) -> None:
@@ -126,7 +134,7 @@ def _quantized(recipes: dict[str, Recipe]) -> dict[str, Recipe]:
     originals = {"teacher-finetuned": (8,), "student-distilled-finetuned": (16, 8)}
     return {
         f"{name}-{bits}bit": Recipe(
-            "quantize",
+            "experiments.builders.quantize",
             recipes[name].architecture,
             "target",
             settings=(("bits", bits),),
@@ -140,22 +148,23 @@ def _quantized(recipes: dict[str, Recipe]) -> dict[str, Recipe]:
 def _pruned(profile: Profile, start: Recipe) -> dict[str, Recipe]:
     """Question 3's steps under both protocols: BN re-estimation alone (`bn`), and real fine-tuning (`tuned`)."""
     protocols = {
-        "bn": ("slim", profile.budgets.slim),
-        "tuned": ("slim_finetune", profile.budgets.slim_fine_tune),
+        "bn": ("experiments.builders.slim", profile.budgets.slim),
+        "tuned": ("experiments.builders.slim_finetune", profile.budgets.slim_fine_tune),
     }
     recipes = {}
     for rate in RATES:
-        for protocol, (operation, budget) in protocols.items():
+        for protocol, (builder, budget) in protocols.items():
             original = start
             for step in STEPS:
                 architecture = _pruned_student(rate, step)
-                original = Recipe(operation, architecture, "target", budget, (), (("original", original),))
+                parents = (("original", original),)
+                original = Recipe(builder, architecture, "target", budget, (), parents, curve=f"{rate} {protocol}")
                 recipes[f"pruned-{rate}-{step}-{protocol}"] = original
     return recipes
 
 
 def _pruned_student(rate: float, step: int) -> Architecture:
-    return Architecture("student", (("widths", pruned_widths(rate, step)),))
+    return Architecture("experiments.models.student", (("widths", pruned_widths(rate, step)),))
 
 
 def _question4(profile: Profile) -> dict[str, Recipe]:
@@ -166,13 +175,13 @@ def _question4(profile: Profile) -> dict[str, Recipe]:
         "ordinary-small": _question4_architecture("ordinary", SMALL_PARAMETERS),
     }
     return {
-        f"cnn-{name}": Recipe("train", architecture, "target", profile.budgets.question4)
+        f"cnn-{name}": Recipe("experiments.builders.train", architecture, "target", profile.budgets.question4)
         for name, architecture in architectures.items()
     }
 
 
 def _question4_architecture(kind: str, parameters: int = QUESTION4_PARAMETERS) -> Architecture:
-    return Architecture("question4", (("kind", kind), ("parameters", parameters)))
+    return Architecture("experiments.models.question4", (("kind", kind), ("parameters", parameters)))
 
 
 def pruning_curve(rate: float, protocol: str) -> list[str]:

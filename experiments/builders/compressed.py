@@ -13,19 +13,10 @@ from torch.nn.utils import parametrize
 from compression.batch_norm import reestimate_batch_norm
 from compression.packing.container import is_packed
 from compression.packing.model_file import load_model, save_model
-from experiments.builders.context import (
-    Built,
-    Context,
-    budget,
-    dataset,
-    parent_model,
-    splits,
-    trained,
-    training_batches,
-    untrained,
-)
+from experiments.builders.context import budget, dataset, parent_model, splits, trained, training_batches, untrained
 from experiments.models import build_model
-from experiments.training import Objective, fit
+from pytest_claims.training.context import Built, Context
+from pytest_claims.training.training import Objective, fit
 
 
 def original(context: Context) -> nn.Module:

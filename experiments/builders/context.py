@@ -1,75 +1,20 @@
-"""What a builder is given, and what it gives back."""
+"""What our builders share: the model, data and budget of a run, and what is measured of every model."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 
-from compression.checkpoint import load_state_dict
+from compression.checkpoint import load_state_dict, save_state_dict
 from compression.cost import multiply_accumulates, parameter_count
-from experiments.datasets.dataset import Dataset
 from experiments.models import build_model
-from experiments.recipe import Budget, Recipe
-from experiments.training import Batch, Images, Watcher, augmented_batches, evaluate, seed_initialisation
-from experiments.training_state import Epoch
+from pytest_claims.datasets.dataset import Dataset
+from pytest_claims.recipes.recipe import Budget
+from pytest_claims.training.context import Built, Context
+from pytest_claims.training.training import Batch, Images, augmented_batches, evaluate, seed_initialisation
+from pytest_claims.training.training_state import Epoch
 
-
-@dataclass(frozen=True)
-class Parent:
-    """A finished run that another is made from."""
-
-    recipe: Recipe
-    weights: Path
-    measurements: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Context:
-    """Everything that a builder may use.
-
-    Attributes:
-        recipe: What to make.
-        seed: Decides every random choice.
-        parents: The runs that it is made from, by role.
-        dataset: The data of the recipe's role; None for a recipe without data.
-        device: Where to compute.
-        watcher: Follows the training.
-        weights_file: A file of pre-trained weights, if one was given.
-    """
-
-    recipe: Recipe
-    seed: int
-    parents: Mapping[str, Parent]
-    dataset: Dataset | None
-    device: torch.device
-    watcher: Watcher
-    weights_file: Path | None = None
-
-
-@dataclass(frozen=True)
-class Built:
-    """A made model.
-
-    Attributes:
-        state: Its state dict.
-        measurements: Its numbers by name, without `bytes`, which the file tells.
-        history: The epochs of its training.
-        bits: Bits for each weight in its file.
-        write: Writes its file, where that holds more than the state dict, and returns the file's size in bytes.
-    """
-
-    state: Mapping[str, Tensor]
-    measurements: Mapping[str, float]
-    history: list[Epoch] = field(default_factory=list)
-    bits: int = 32
-    write: Callable[[Path], int] | None = None
-
-
-Builder = Callable[[Context], Built]
 _Value = TypeVar("_Value", str, int, float)
 
 
@@ -77,26 +22,26 @@ def setting(context: Context, name: str, kind: type[_Value]) -> _Value:
     """One of the recipe's settings.
 
     Raises:
-        ValueError: It is missing or of another type; the message names operation and setting.
+        ValueError: It is missing or of another type; the message names builder and setting.
     """
     value = dict(context.recipe.settings).get(name)
     if type(value) is not kind:
-        operation = context.recipe.operation
-        raise ValueError(f"operation {operation!r}: its setting {name!r} is {value!r}, should be {kind.__name__}")
+        builder = context.recipe.builder
+        raise ValueError(f"builder {builder!r}: its setting {name!r} is {value!r}, should be {kind.__name__}")
     return value
 
 
 def budget(context: Context) -> Budget:
     """The recipe's budget, which its operation needs."""
     if context.recipe.budget is None:
-        raise ValueError(f"operation {context.recipe.operation!r}: the recipe has no budget")
+        raise ValueError(f"builder {context.recipe.builder!r}: the recipe has no budget")
     return context.recipe.budget
 
 
 def dataset(context: Context) -> Dataset:
     """The recipe's data, which its operation needs."""
     if context.dataset is None:
-        raise ValueError(f"operation {context.recipe.operation!r}: the recipe has no data")
+        raise ValueError(f"builder {context.recipe.builder!r}: the recipe has no data")
     return context.dataset
 
 
@@ -139,7 +84,7 @@ def trained(model: nn.Module, context: Context, history: list[Epoch]) -> Built:
     """The result of a training: the last epoch's model; the best epoch's accuracy is kept beside the last one's."""
     evaluated = [epoch.accuracy for epoch in history if epoch.accuracy is not None]
     accuracies = {"accuracy": evaluated[-1], "best_accuracy": max(evaluated)}
-    return Built(state_on_cpu(model), {**cost(model, *image_size(context)), **accuracies}, history)
+    return built(state_on_cpu(model), {**cost(model, *image_size(context)), **accuracies}, history)
 
 
 def untrained(model: nn.Module, context: Context) -> Built:
@@ -147,7 +92,14 @@ def untrained(model: nn.Module, context: Context) -> Built:
     _, validation = splits(context)
     accuracy = evaluate(model, validation)
     measurements = {**cost(model, *image_size(context)), "accuracy": accuracy, "best_accuracy": accuracy}
-    return Built(state_on_cpu(model), measurements)
+    return built(state_on_cpu(model), measurements)
+
+
+def built(
+    state: Mapping[str, Tensor], measurements: Mapping[str, float], history: Sequence[Epoch] = (), bits: int = 32
+) -> Built:
+    """Return a made model whose file holds its state dict at 32, 16 or 8 bits a weight."""
+    return Built(state, measurements, list(history), lambda path: save_state_dict(state, path, bits))
 
 
 def image_size(context: Context) -> tuple[int, int]:

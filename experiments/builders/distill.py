@@ -1,8 +1,9 @@
 """Distillation of the parent `teacher` into the recipe's architecture."""
 
-from experiments.builders.context import Built, Context, budget, fresh_model, splits, trained
+from experiments.builders.context import budget, fresh_model, splits, trained
 from experiments.builders.teaching import distillation_from_teacher
-from experiments.training import fit
+from pytest_claims.training.context import Built, Context
+from pytest_claims.training.training import fit
 
 
 def build(context: Context) -> Built:

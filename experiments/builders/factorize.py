@@ -8,7 +8,8 @@ from compression.low_rank.factorizing import factorize
 from compression.low_rank.rank_allocation import plan_for_parameters
 from compression.low_rank.uniform import factorize_to_budget
 from experiments.builders.compressed import original, with_new_statistics
-from experiments.builders.context import Built, Context, setting
+from experiments.builders.context import setting
+from pytest_claims.training.context import Built, Context
 
 
 def build(context: Context) -> Built:

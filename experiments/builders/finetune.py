@@ -1,9 +1,10 @@
 """Training of the parent `original`, compressed or not, with labels or as the student of the parent `teacher`."""
 
 from experiments.builders.compressed import finetuned, original
-from experiments.builders.context import Built, Context, splits
+from experiments.builders.context import splits
 from experiments.builders.teaching import distillation_from_teacher
-from experiments.training import cross_entropy
+from pytest_claims.training.context import Built, Context
+from pytest_claims.training.training import cross_entropy
 
 
 def build(context: Context) -> Built:

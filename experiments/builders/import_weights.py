@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 
-from experiments.builders.context import Built, Context, setting
-from experiments.file_hash import file_hash
+from experiments.builders.context import built, setting
+from pytest_claims.keys.file_hash import file_hash
+from pytest_claims.training.context import Built, Context
 
 
 class WeightsError(ValueError):
@@ -25,7 +26,7 @@ def build(context: Context) -> Built:
         source = str(context.weights_file)
         state = weights_from_file(context.weights_file, setting(context, "sha256", str))
     check_fits(state, resnet18(), source)
-    return Built({name: value.contiguous() for name, value in state.items()}, {})
+    return built({name: value.contiguous() for name, value in state.items()}, {})
 
 
 def torchvision_weights(name: str) -> Mapping[str, Tensor]:

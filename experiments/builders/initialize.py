@@ -1,8 +1,9 @@
 """An architecture without training: its size is what is asked for."""
 
-from experiments.builders.context import Built, Context, cost, setting, state_on_cpu
+from experiments.builders.context import built, cost, setting, state_on_cpu
 from experiments.models import build_model
-from experiments.training import seed_initialisation
+from pytest_claims.training.context import Built, Context
+from pytest_claims.training.training import seed_initialisation
 
 
 def build(context: Context) -> Built:
@@ -10,4 +11,4 @@ def build(context: Context) -> Built:
     seed_initialisation(context.seed)
     model = build_model(context.recipe.architecture, setting(context, "classes", int))
     resolution = setting(context, "resolution", int)
-    return Built(state_on_cpu(model), cost(model, resolution, resolution))
+    return built(state_on_cpu(model), cost(model, resolution, resolution))

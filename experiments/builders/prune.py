@@ -11,7 +11,8 @@ from compression.pruning.criteria import Scores, filter_norm, random_scores, sig
 from compression.pruning.cut import prune
 from compression.pruning.graph import ChannelGraph, channel_graph
 from experiments.builders.compressed import original, with_new_statistics
-from experiments.builders.context import Built, Context, image_size, setting, training_batches
+from experiments.builders.context import image_size, setting, training_batches
+from pytest_claims.training.context import Built, Context
 
 Criterion = Callable[[nn.Module, ChannelGraph, Context], Scores]
 

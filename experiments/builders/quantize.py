@@ -7,7 +7,8 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from compression.quantization import dequantize_state_dict, quantize_state_dict, relative_error
-from experiments.builders.context import Built, Context, parent_model, setting, untrained
+from experiments.builders.context import built, parent_model, setting, untrained
+from pytest_claims.training.context import Built, Context
 
 SMALL_WEIGHT = 0.1
 """Magnitude below which a weight counts as a small number."""
@@ -19,9 +20,9 @@ def build(context: Context) -> Built:
     model = parent_model(context, "original")
     weights = kernel_weights(model)
     model.load_state_dict(dequantize_state_dict(quantize_state_dict(model.state_dict(), bits)))
-    built = untrained(model, context)
-    measured = {**built.measurements, **(weight_measurements(weights) if bits == 8 else {})}
-    return Built(built.state, measured, bits=bits)
+    rounded = untrained(model, context)
+    measured = {**rounded.measurements, **(weight_measurements(weights) if bits == 8 else {})}
+    return built(rounded.state, measured, bits=bits)
 
 
 def kernel_weights(model: nn.Module) -> list[Tensor]:

@@ -7,8 +7,9 @@ from compression.quantization.affine import AffineSpec
 from compression.quantization.fake import follow_weights, quantize_weights
 from compression.quantization.ranges import min_max
 from experiments.builders.compressed import finetuned, original
-from experiments.builders.context import Built, Context, setting
-from experiments.training import cross_entropy
+from experiments.builders.context import setting
+from pytest_claims.training.context import Built, Context
+from pytest_claims.training.training import cross_entropy
 
 
 def build(context: Context) -> Built:

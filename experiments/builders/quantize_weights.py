@@ -7,7 +7,8 @@ from compression.quantization.affine import AffineSpec
 from compression.quantization.fake import quantize_weights
 from compression.quantization.ranges import least_squares
 from experiments.builders.compressed import original, with_new_statistics
-from experiments.builders.context import Built, Context, setting
+from experiments.builders.context import setting
+from pytest_claims.training.context import Built, Context
 
 
 def build(context: Context) -> Built:

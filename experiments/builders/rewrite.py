@@ -14,8 +14,9 @@ from compression.architecture.rewriting import (
     separable_convolutions,
 )
 from experiments.builders.compressed import original, with_new_statistics
-from experiments.builders.context import Built, Context, setting, training_batches
-from experiments.training import seed_initialisation
+from experiments.builders.context import setting, training_batches
+from pytest_claims.training.context import Built, Context
+from pytest_claims.training.training import seed_initialisation
 
 MOMENT_BATCHES = 4
 """Of training images, on which the new layers' outputs are fitted to the old ones'."""

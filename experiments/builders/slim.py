@@ -11,8 +11,9 @@ from compression.pruning.allocation import keep_counts
 from compression.pruning.criteria import signed_gamma
 from compression.pruning.cut import prune
 from compression.pruning.graph import channel_graph
-from experiments.builders.context import Built, Context, parent_model, training_batches, untrained
+from experiments.builders.context import parent_model, training_batches, untrained
 from experiments.models.student_widths import PRUNED_BLOCKS
+from pytest_claims.training.context import Built, Context
 
 _POINTWISE = 3
 """Place in its block of the convolution whose outputs are pruned; the next block's BN ranks them."""
@@ -29,7 +30,8 @@ def build(context: Context) -> Built:
 
 def pruned_parent(context: Context) -> nn.Module:
     """The parent `original`, cut to the recipe's widths: in each group the channels of largest signed gamma stay."""
-    widths = dict(context.recipe.architecture.options)["widths"]
+    architecture = context.recipe.architecture
+    widths = dict(architecture.options).get("widths") if architecture else None
     if not isinstance(widths, tuple):
         raise TypeError(f"recipe: widths are {widths!r}, must be the output channels of each block")
     model = parent_model(context, "original")

@@ -1,8 +1,9 @@
 """Network slimming of the student with real fine-tuning: the optimizer is built on the pruned network."""
 
-from experiments.builders.context import Built, Context, budget, splits, trained
+from experiments.builders.context import budget, splits, trained
 from experiments.builders.slim import pruned_parent
-from experiments.training import cross_entropy, fit
+from pytest_claims.training.context import Built, Context
+from pytest_claims.training.training import cross_entropy, fit
 
 
 def build(context: Context) -> Built:

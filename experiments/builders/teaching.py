@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from experiments.builders.context import Context, budget, parent_model, setting
-from experiments.frozen_teacher import FrozenTeacher, distillation
-from experiments.training import Images, Objective
+from experiments.builders.context import budget, parent_model, setting
+from experiments.builders.frozen_teacher import FrozenTeacher, distillation
+from pytest_claims.training.context import Context
+from pytest_claims.training.training import Images, Objective
 
 
 def distillation_from_teacher(context: Context, training: Images) -> Objective:

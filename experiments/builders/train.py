@@ -3,8 +3,9 @@
 from torch import nn
 
 from compression.checkpoint import load_state_dict
-from experiments.builders.context import Built, Context, Parent, budget, fresh_model, splits, trained
-from experiments.training import cross_entropy, fit
+from experiments.builders.context import budget, fresh_model, splits, trained
+from pytest_claims.training.context import Built, Context, Parent
+from pytest_claims.training.training import cross_entropy, fit
 
 HEAD = "fc."
 """ResNet18's classifier: another task's is left out."""

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
-    from experiments.recipe import Architecture
+    from pytest_claims.recipes.recipe import Architecture
 
 
-def build_model(architecture: "Architecture", classes: int) -> "nn.Module":
+def build_model(architecture: "Architecture | None", classes: int) -> "nn.Module":
     """Builds a freshly initialised model from torch's global random state.
 
     Args:
-        architecture: Family and options.
+        architecture: Module and options.
         classes: Number of outputs.
+
+    Raises:
+        ValueError: There is no architecture.
     """
-    family = import_module(f"experiments.models.{architecture.family}")
-    model: nn.Module = family.build(classes, **dict(architecture.options))
+    if architecture is None:
+        raise ValueError("the recipe has no architecture, should have one of experiments.models")
+    model: nn.Module = import_module(architecture.module).build(classes, **dict(architecture.options))
     return model

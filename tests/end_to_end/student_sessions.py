@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.code_fingerprint import ROOT
-from experiments.store import HISTORY, MEASUREMENTS, WEIGHTS, Store
+from pytest_claims.keys.code_fingerprint import ROOT
+from pytest_claims.store import HISTORY, MEASUREMENTS, WEIGHTS, Store
 
 SEEDS = 3
 EPOCHS = 8
@@ -43,7 +43,8 @@ profiles.PROFILES["tiny"] = _longer
 MANY_KILLS = """
 import pathlib, types
 import longer
-from experiments import building, report
+from pytest_claims.workers import building
+from pytest_claims import report
 report.write_results = lambda *arguments: None
 building.MOST_ATTEMPTS = 100
 building.sys = types.SimpleNamespace(executable=str(pathlib.Path(__file__).with_name("worker")))
@@ -53,7 +54,9 @@ building.sys = types.SimpleNamespace(executable=str(pathlib.Path(__file__).with_
 WORKER = """#!{python}
 import os, resource, sys, time
 import longer
-from experiments import checkpoints, run_watcher, worker
+from pytest_claims.training import checkpoints
+from pytest_claims.workers import run_watcher
+from pytest_claims.workers import worker
 checkpoints.SECONDS_BETWEEN, checkpoints.COST_LIMIT = 0.0, 1e9
 if limit := os.environ.get("WORKER_FILE_BYTES"):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
@@ -170,7 +173,7 @@ def workers_of(store: Path) -> list[int]:
             command = path.read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if "experiments.worker" in command and any(json.dumps(str(store)) in argument for argument in command):
+        if "pytest_claims.workers.worker" in command and any(json.dumps(str(store)) in argument for argument in command):
             found.append(int(path.parent.name))
     return found
 

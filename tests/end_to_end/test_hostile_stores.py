@@ -9,7 +9,7 @@ import pytest
 from fake_runs import tiny_suite
 from student_sessions import SEEDS, StudentProject, ended, made, workers_of
 
-from experiments.code_fingerprint import ROOT
+from pytest_claims.keys.code_fingerprint import ROOT
 
 TITLES = [f"student-scratch (seed {seed})" for seed in range(SEEDS)]
 
@@ -91,7 +91,7 @@ def test_a_store_that_cannot_be_used_is_one_error(project, tmp_path, spoil, belo
 STARVED = """
 import pathlib, resource, sys
 import torch
-from experiments import worker
+from pytest_claims.workers import worker
 make = worker.make
 def greedy(context):
     if context.seed == 1:

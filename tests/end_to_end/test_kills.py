@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from student_sessions import LONGER, SEEDS, StudentProject, ended, made, signal_all, wait_until, workers_of
 
-from experiments.code_fingerprint import ROOT
+from pytest_claims.keys.code_fingerprint import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +80,9 @@ def wait_for_checkpoints(store, count):
 # Workers that share one import of torch, which takes a hundred times as long as what they make.
 FORKING = """
 import json, os, pathlib, random, shutil, signal, sys, time
-from experiments import checkpoints, worker
-from experiments.suite import Suite, SuiteOptions
+from pytest_claims.training import checkpoints
+from pytest_claims.workers import worker
+from pytest_claims.suite.suite import Suite, SuiteOptions
 checkpoints.SECONDS_BETWEEN, checkpoints.COST_LIMIT = 0.0, 1e9
 store = pathlib.Path(sys.argv[1])
 wanted = json.loads(sys.argv[2])
@@ -156,7 +157,7 @@ def test_workers_that_are_killed_at_any_moment_cost_no_byte(undisturbed, tmp_pat
 
 # What changes a file or a folder is counted, and the process ends just before the one of a given number.
 POWER_LOSS = """
-from experiments.store import MANIFEST
+from pytest_claims.store import MANIFEST
 writing = os.O_WRONLY | os.O_RDWR
 calls, flushed, unflushed = [], set(), []
 

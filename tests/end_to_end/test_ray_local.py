@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.code_fingerprint import ROOT
-from experiments.store import Store
-from experiments.suite import Suite, SuiteOptions
+from pytest_claims.keys.code_fingerprint import ROOT
+from pytest_claims.store import Store
+from pytest_claims.suite.suite import Suite, SuiteOptions
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from experiments.claims_file import load_claims
-from experiments.code_fingerprint import ROOT
-from experiments.judging import wanted
-from experiments.planning import Plan
-from experiments.store import HISTORY, MANIFEST, MEASUREMENTS, WEIGHTS
-from experiments.suite import Suite, SuiteOptions
+from pytest_claims.claims.claims_file import load_claims
+from pytest_claims.keys.code_fingerprint import ROOT
+from pytest_claims.plan.planning import Plan
+from pytest_claims.store import HISTORY, MANIFEST, MEASUREMENTS, WEIGHTS
+from pytest_claims.suite.judging import wanted
+from pytest_claims.suite.suite import Suite, SuiteOptions
 
 CLAIMS = {claim.id: claim for claim in load_claims(ROOT / "expected_results.json").claims}
 

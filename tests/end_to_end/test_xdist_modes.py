@@ -12,14 +12,15 @@ import pytest
 from fake_runs import CLAIMS, fill_for_claims, tiny_suite
 from student_sessions import PROJECT_FILES, made
 
-from experiments.code_fingerprint import ROOT
+from pytest_claims.keys.code_fingerprint import ROOT
 
 # Counts the builds, draws no plots, and on request takes a process of xdist's down once, before a test tells anything.
 PLUGIN = """
 import os
 import pathlib
 import pytest
-from experiments import report, session
+from pytest_claims import report
+from pytest_claims.plugin import session
 report.write_results = lambda *arguments: None
 build = session.build_missing
 def count_and_build(*arguments):

@@ -3,11 +3,11 @@ import statistics
 from itertools import pairwise
 
 import pytest
+from pytest_claims.claims.kinds import CurveClaim, needs, quantities, region
 
-from experiments.claims import CurveClaim, needs, quantities, region
-from experiments.claims_file import load_claims
-from experiments.code_fingerprint import ROOT
-from experiments.verdicts import Verdict, judge_exact
+from pytest_claims.claims.claims_file import load_claims
+from pytest_claims.keys.code_fingerprint import ROOT
+from pytest_claims.verdicts.verdicts import Verdict, judge_exact
 
 CHANNELS = [16, 32, 64, 128, 256, 256, 256, 256]
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from compression.distillation.logits import distillation_loss
-from experiments.datasets.fractal import FractalSpec, make_fractal_dataset
-from experiments.datasets.preparation import FolderSpec
 from experiments.models import build_model
 from experiments.profiles import PROFILES, ProfileError, ProfileRequest, make_profile
-from experiments.recipe import Architecture
-from experiments.training import Images, Unwatched, cross_entropy, fit, seed_initialisation
+from pytest_claims.datasets.fractal import FractalSpec, make_fractal_dataset
+from pytest_claims.datasets.preparation import FolderSpec
+from pytest_claims.recipes.recipe import Architecture
+from pytest_claims.training.training import Images, Unwatched, cross_entropy, fit, seed_initialisation
 
 CALIBRATION_SEED = 100
 """Budgets are set on seeds from here up."""
@@ -111,7 +111,7 @@ def test_a_student_learns_under_the_quick_profile():
     data = make_fractal_dataset(profile.target)
     training, validation = (Images.of(split, torch.device("cpu")) for split in (data.training, data.validation))
     seed_initialisation(CALIBRATION_SEED)
-    model = build_model(Architecture("student"), profile.target.classes)
+    model = build_model(Architecture("experiments.models.student"), profile.target.classes)
     budget = profile.budgets.student
     history = fit(model, training, validation, budget, cross_entropy, CALIBRATION_SEED, Unwatched())
     assert history[-1].accuracy > 2 * 100 / profile.target.classes

@@ -9,11 +9,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from experiments.builders import factorize, prune
-from experiments.claims_file import check_names, load_claims
-from experiments.code_fingerprint import ROOT
 from experiments.method_recipes import CRITERIA, RANKS
 from experiments.profiles import PROFILES, DataName, ProfileError, ProfileRequest, make_profile
 from experiments.recipes import RATES, REPORT_CLASSES, STEPS, pruning_curve, report_recipes
+from pytest_claims.claims.claims_file import check_names, load_claims
+from pytest_claims.keys.code_fingerprint import ROOT
 
 
 def make_catalog(name, tmp_path, weights=None):

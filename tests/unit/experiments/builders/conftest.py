@@ -10,13 +10,13 @@ from compression.checkpoint import load_state_dict
 from compression.packing.container import is_packed
 from compression.packing.model_file import load_model
 from compression.packing.state_file import unpack_state_dict
-from experiments.builders.context import Built, Context, Parent
-from experiments.datasets.dataset import Dataset
-from experiments.datasets.fractal import FractalSpec, make_fractal_dataset
-from experiments.making import make, write_weights
 from experiments.models import build_model
-from experiments.recipe import Architecture, Augmentation, Budget, Recipe
-from experiments.training import Unwatched
+from pytest_claims.datasets.dataset import Dataset
+from pytest_claims.datasets.fractal import FractalSpec, make_fractal_dataset
+from pytest_claims.recipes.recipe import Architecture, Augmentation, Budget, Recipe
+from pytest_claims.training.context import Built, Context, Parent
+from pytest_claims.training.training import Unwatched
+from pytest_claims.workers.making import make, write_weights
 
 BUDGET = Budget(2, 10, "sgd", 0.05, 5e-4, "cosine", "float32", Augmentation(0.06, 15.0, True, 2))
 
@@ -144,12 +144,12 @@ def still() -> Budget:
 @pytest.fixture(scope="session")
 def student(run: Run) -> Made:
     """A narrow student, trained until its BN scales differ."""
-    architecture = Architecture("student", (("widths", (4, 4, 8, 12, 10, 9, 8, 8)),))
-    return run(Recipe("train", architecture, "target", replace(BUDGET, learning_rate=0.2)))
+    architecture = Architecture("experiments.models.student", (("widths", (4, 4, 8, 12, 10, 9, 8, 8)),))
+    return run(Recipe("experiments.builders.train", architecture, "target", replace(BUDGET, learning_rate=0.2)))
 
 
 @pytest.fixture(scope="session")
 def cnn(run: Run) -> Made:
     """A small ordinary CNN, trained until it is better than chance."""
-    architecture = Architecture("question4", (("kind", "ordinary"), ("parameters", 6000)))
-    return run(Recipe("train", architecture, "target", replace(BUDGET, epochs=8)))
+    architecture = Architecture("experiments.models.question4", (("kind", "ordinary"), ("parameters", 6000)))
+    return run(Recipe("experiments.builders.train", architecture, "target", replace(BUDGET, epochs=8)))

@@ -6,8 +6,8 @@ from compression.packing.container import PackedFileError
 from compression.packing.model_file import model_tensors
 from experiments.builders.compressed import original
 from experiments.builders.context import parent_model, splits, training_batches
-from experiments.recipe import Recipe
-from experiments.training import augmented_batches
+from pytest_claims.recipes.recipe import Recipe
+from pytest_claims.training.training import augmented_batches
 
 
 def made_of(run, made, operation, budget, *settings):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments.builders.context import budget, dataset, fresh_model, image_size, parent_model, splits
-from experiments.training import augmented_batches
+from pytest_claims.training.training import augmented_batches
 
 
 def test_a_recipe_without_a_budget_or_data_is_told_by_its_operation(cnn):

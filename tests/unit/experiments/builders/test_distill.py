@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from experiments.builders.context import fresh_model, parent_model, splits
-from experiments.recipe import Recipe
-from experiments.training import augmented_batches
+from pytest_claims.recipes.recipe import Recipe
+from pytest_claims.training.training import augmented_batches
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def distil(run, student, cnn, budget):
         settings = (("temperature", temperature), ("alpha", alpha))
         architecture = student.context.recipe.architecture
         parents = (("teacher", cnn.context.recipe),)
-        return run(Recipe("distill", architecture, "target", budget, settings, parents), seed, teacher=cnn)
+        return run(Recipe("experiments.builders.distill", architecture, "target", budget, settings, parents), seed, teacher=cnn)
 
     return distil_with
 

@@ -6,7 +6,7 @@ from compression.low_rank.rank_allocation import plan_for_parameters
 from compression.low_rank.uniform import factorize_to_budget
 from experiments.builders.context import parent_model
 from experiments.builders.factorize import RANKS
-from experiments.recipe import Recipe
+from pytest_claims.recipes.recipe import Recipe
 
 PARAMETERS = 3000
 
@@ -16,7 +16,7 @@ def factorized(run, cnn, budget):
     def factorize_by(ranks, parameters=PARAMETERS):
         settings = (("ranks", ranks), ("parameters", parameters))
         parents = (("original", cnn.context.recipe),)
-        recipe = Recipe("factorize", cnn.context.recipe.architecture, "target", budget, settings, parents)
+        recipe = Recipe("experiments.builders.factorize", cnn.context.recipe.architecture, "target", budget, settings, parents)
         return run(recipe, original=cnn)
 
     return factorize_by

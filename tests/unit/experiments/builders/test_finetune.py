@@ -5,15 +5,15 @@ import pytest
 
 from experiments.builders.context import splits
 from experiments.builders.teaching import distillation_from_teacher
-from experiments.recipe import Recipe
-from experiments.training import Unwatched, fit
+from pytest_claims.recipes.recipe import Recipe
+from pytest_claims.training.training import Unwatched, fit
 
 
 def tuned(run, original, budget, teacher=None, settings=()):
     parents = (("original", original.context.recipe),)
     if teacher is not None:
         parents += (("teacher", teacher.context.recipe),)
-    recipe = Recipe("finetune", original.context.recipe.architecture, "target", budget, settings, parents)
+    recipe = Recipe("experiments.builders.finetune", original.context.recipe.architecture, "target", budget, settings, parents)
     return run(recipe, original=original, **({} if teacher is None else {"teacher": teacher}))
 
 
@@ -21,7 +21,7 @@ def tuned(run, original, budget, teacher=None, settings=()):
 def pruned(run, cnn, budget):
     settings = (("criterion", "filter-norm"), ("parameters", 3000))
     parents = (("original", cnn.context.recipe),)
-    return run(Recipe("prune", cnn.context.recipe.architecture, "target", budget, settings, parents), original=cnn)
+    return run(Recipe("experiments.builders.prune", cnn.context.recipe.architecture, "target", budget, settings, parents), original=cnn)
 
 
 def test_a_compressed_model_is_trained_in_its_own_shape(run, pruned, budget, check_training):

@@ -9,11 +9,11 @@ from torchvision.models import resnet18
 from compression.checkpoint import save_state_dict
 from experiments.builders import import_weights
 from experiments.builders.import_weights import WeightsError
-from experiments.file_hash import file_hash
-from experiments.recipe import Architecture, Recipe
+from pytest_claims.keys.file_hash import file_hash
+from pytest_claims.recipes.recipe import Architecture, Recipe
 
-RESNET = Architecture("resnet18")
-PUBLISHED = Recipe("import_weights", RESNET, settings=(("torchvision", "IMAGENET1K_V1"),), shared=True)
+RESNET = Architecture("experiments.models.resnet18")
+PUBLISHED = Recipe("experiments.builders.import_weights", RESNET, settings=(("torchvision", "IMAGENET1K_V1"),), shared=True)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def load(run, tmp_path):
         path = tmp_path / "given.safetensors"
         write(path)
         settings = (("sha256", expected_hash or file_hash(path)),)
-        return run(Recipe("import_weights", RESNET, settings=settings, shared=True), weights_file=path)
+        return run(Recipe("experiments.builders.import_weights", RESNET, settings=settings, shared=True), weights_file=path)
 
     return load_file
 
@@ -86,7 +86,7 @@ def test_a_truncated_file_is_told(load, tensors, cut):
 
 
 def test_a_file_that_was_not_given_is_asked_for(run):
-    recipe = Recipe("import_weights", RESNET, settings=(("sha256", "ab" * 32),))
+    recipe = Recipe("experiments.builders.import_weights", RESNET, settings=(("sha256", "ab" * 32),))
     with pytest.raises(WeightsError, match="the recipe needs a file of weights; give it with --pretrained-weights"):
         run(recipe)
 

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from experiments.recipe import Architecture, Recipe
+from pytest_claims.recipes.recipe import Architecture, Recipe
 
-STUDENT = Architecture("student", (("widths", (4, 4, 8, 12, 10, 9, 8, 8)),))
+STUDENT = Architecture("experiments.models.student", (("widths", (4, 4, 8, 12, 10, 9, 8, 8)),))
 
 
 @pytest.fixture(scope="module")
 def sized(run):
-    return run(Recipe("initialize", STUDENT, settings=(("classes", 3), ("resolution", 16)), shared=True))
+    return run(Recipe("experiments.builders.initialize", STUDENT, settings=(("classes", 3), ("resolution", 16)), shared=True))
 
 
 def test_only_sizes_are_measured(sized, student):
@@ -19,7 +19,7 @@ def test_only_sizes_are_measured(sized, student):
 
 
 def test_the_settings_decide_classes_and_resolution(run, sized):
-    larger = run(Recipe("initialize", STUDENT, settings=(("classes", 5), ("resolution", 32))))
+    larger = run(Recipe("experiments.builders.initialize", STUDENT, settings=(("classes", 5), ("resolution", 32))))
     assert larger.state["10.weight"].shape == (5, 8)
     parameters = larger.built.measurements["parameters"] - sized.built.measurements["parameters"]
     assert parameters == 2 * (8 + 1)

@@ -7,8 +7,8 @@ from compression.pruning.criteria import taylor
 from compression.pruning.graph import channel_graph
 from experiments.builders.context import parent_model, splits
 from experiments.builders.prune import CRITERIA
-from experiments.recipe import Recipe
-from experiments.training import augmented_batches
+from pytest_claims.recipes.recipe import Recipe
+from pytest_claims.training.training import augmented_batches
 
 PARAMETERS = 3000
 
@@ -19,7 +19,7 @@ def prune(run, cnn, budget):
         settings = (("criterion", criterion), ("parameters", parameters))
         parents = (("original", cnn.context.recipe),)
         return run(
-            Recipe("prune", cnn.context.recipe.architecture, "target", budget, settings, parents), seed, original=cnn
+            Recipe("experiments.builders.prune", cnn.context.recipe.architecture, "target", budget, settings, parents), seed, original=cnn
         )
 
     return prune_by

@@ -4,7 +4,7 @@ import torch
 
 from experiments.builders.quantize import SMALL_WEIGHT, kernel_weights, weight_measurements
 from experiments.models import build_model
-from experiments.recipe import Recipe
+from pytest_claims.recipes.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +12,7 @@ def quantize(run, cnn):
     def quantize_to(bits):
         settings = (("bits", bits),)
         parents = (("original", cnn.context.recipe),)
-        return run(Recipe("quantize", cnn.context.recipe.architecture, "target", None, settings, parents), original=cnn)
+        return run(Recipe("experiments.builders.quantize", cnn.context.recipe.architecture, "target", None, settings, parents), original=cnn)
 
     return quantize_to
 

@@ -3,7 +3,7 @@ import pytest
 
 from compression.packing.state_file import read_packed
 from compression.quantization.affine import AffineTensor
-from experiments.recipe import Recipe
+from pytest_claims.recipes.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -11,7 +11,7 @@ def aware(run, cnn, budget):
     def train_with(budget):
         parents = (("original", cnn.context.recipe),)
         architecture = cnn.context.recipe.architecture
-        return run(Recipe("quantize_aware", architecture, "target", budget, (("bits", 2),), parents), original=cnn)
+        return run(Recipe("experiments.builders.quantize_aware", architecture, "target", budget, (("bits", 2),), parents), original=cnn)
 
     return train_with
 

@@ -6,7 +6,7 @@ from compression.packing.model_file import model_tensors
 from compression.packing.state_file import read_packed
 from compression.quantization.affine import AffineSpec, quantize_affine
 from compression.quantization.ranges import least_squares
-from experiments.recipe import Recipe
+from pytest_claims.recipes.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def quantized(run, student, budget):
     def quantize_to(bits):
         parents = (("original", student.context.recipe),)
         architecture = student.context.recipe.architecture
-        recipe = Recipe("quantize_weights", architecture, "target", budget, (("bits", bits),), parents)
+        recipe = Recipe("experiments.builders.quantize_weights", architecture, "target", budget, (("bits", bits),), parents)
         return run(recipe, original=student)
 
     return quantize_to

@@ -10,7 +10,7 @@ from compression.architecture.rewriting import (
 )
 from experiments.builders.context import parent_model, training_batches
 from experiments.builders.rewrite import MOMENT_BATCHES
-from experiments.recipe import Recipe
+from pytest_claims.recipes.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def rewrite(run, cnn, budget):
     def rewrite_with(weights, groups, seed=0):
         settings = (("groups", groups), ("weights", weights))
         parents = (("original", cnn.context.recipe),)
-        recipe = Recipe("rewrite", cnn.context.recipe.architecture, "target", budget, settings, parents)
+        recipe = Recipe("experiments.builders.rewrite", cnn.context.recipe.architecture, "target", budget, settings, parents)
         return run(recipe, seed, original=cnn)
 
     return rewrite_with

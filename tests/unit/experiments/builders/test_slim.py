@@ -7,16 +7,16 @@ import torch
 from experiments.builders.context import parent_model, splits
 from experiments.builders.slim import pruned_parent
 from experiments.models.student_widths import PRUNED_BLOCKS
-from experiments.recipe import Architecture, Recipe
-from experiments.training import augmented_batches
+from pytest_claims.recipes.recipe import Architecture, Recipe
+from pytest_claims.training.training import augmented_batches
 
 WIDTHS = (4, 4, 8, 9, 7, 5, 6, 8)
-PRUNED = Architecture("student", (("widths", WIDTHS),))
+PRUNED = Architecture("experiments.models.student", (("widths", WIDTHS),))
 
 
 @pytest.fixture(scope="module")
 def slimmed(run, student, budget):
-    recipe = Recipe("slim", PRUNED, "target", budget, (), (("original", student.context.recipe),))
+    recipe = Recipe("experiments.builders.slim", PRUNED, "target", budget, (), (("original", student.context.recipe),))
     return run(recipe, original=student)
 
 
@@ -84,7 +84,7 @@ def test_the_next_step_prunes_the_pruned(run, slimmed, budget):
     widths = tuple(width - (block in PRUNED_BLOCKS) for block, width in enumerate(WIDTHS))
     recipe = replace(
         slimmed.context.recipe,
-        architecture=Architecture("student", (("widths", widths),)),
+        architecture=Architecture("experiments.models.student", (("widths", widths),)),
         parents=(("original", slimmed.context.recipe),),
     )
     second = run(recipe, original=slimmed)
@@ -94,13 +94,13 @@ def test_the_next_step_prunes_the_pruned(run, slimmed, budget):
 
 
 def test_widths_above_the_parents_are_told_with_the_layer(run, student, budget):
-    architecture = Architecture("student", (("widths", (4, 4, 8, 13, 7, 5, 6, 8)),))
-    recipe = Recipe("slim", architecture, "target", budget, (), (("original", student.context.recipe),))
+    architecture = Architecture("experiments.models.student", (("widths", (4, 4, 8, 13, 7, 5, 6, 8)),))
+    recipe = Recipe("experiments.builders.slim", architecture, "target", budget, (), (("original", student.context.recipe),))
     with pytest.raises(ValueError, match=r"group '3\.3': 13 units to keep of 12"):
         run(recipe, original=student)
 
 
 def test_widths_of_another_kind_are_told(slimmed):
-    recipe = replace(slimmed.context.recipe, architecture=Architecture("student", (("widths", 4),)))
+    recipe = replace(slimmed.context.recipe, architecture=Architecture("experiments.models.student", (("widths", 4),)))
     with pytest.raises(TypeError, match="recipe: widths are 4, must be the output channels of each block"):
         pruned_parent(replace(slimmed.context, recipe=recipe))

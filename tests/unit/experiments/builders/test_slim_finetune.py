@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from experiments.builders.slim import pruned_parent
-from experiments.recipe import Architecture, Recipe
+from pytest_claims.recipes.recipe import Architecture, Recipe
 
-PRUNED = Architecture("student", (("widths", (4, 4, 8, 9, 7, 5, 6, 8)),))
+PRUNED = Architecture("experiments.models.student", (("widths", (4, 4, 8, 9, 7, 5, 6, 8)),))
 
 
 @pytest.fixture(scope="module")

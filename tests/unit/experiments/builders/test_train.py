@@ -6,11 +6,12 @@ import torch
 from torch import nn
 
 from compression.checkpoint import save_state_dict
-from experiments.builders.context import Parent, fresh_model
+from experiments.builders.context import fresh_model
 from experiments.builders.train import transfer
-from experiments.recipe import Architecture, Recipe
+from pytest_claims.recipes.recipe import Architecture, Recipe
+from pytest_claims.training.context import Parent
 
-RESNET = Architecture("resnet18")
+RESNET = Architecture("experiments.models.resnet18")
 
 
 def test_a_trained_model_is_measured(cnn, student, check_training):
@@ -46,7 +47,7 @@ def stored(tmp_path):
     def write(state):
         path = tmp_path / "parent.safetensors"
         save_state_dict(state, path)
-        return Parent(Recipe("train", RESNET), path, {})
+        return Parent(Recipe("experiments.builders.train", RESNET), path, {})
 
     return write
 
@@ -81,7 +82,7 @@ def test_a_tensor_that_does_not_fit_is_named_and_nothing_is_copied(stored, name,
 
 
 def test_fine_tuning_starts_from_the_parent_but_for_its_head(run, still):
-    recipe = Recipe("train", RESNET, "target", replace(still, batch_size=30))
+    recipe = Recipe("experiments.builders.train", RESNET, "target", replace(still, batch_size=30))
     scratch = run(recipe)
     source = run(recipe, seed=5)
     tuned = run(replace(recipe, parents=(("initial", recipe),)), initial=source)

@@ -1,14 +1,14 @@
 import pytest
 import torch
+from pytest_claims.claims.kinds import ParametersClaim
 
 from compression.cost import parameter_count
-from experiments.claims import ParametersClaim
-from experiments.claims_file import load_claims
-from experiments.code_fingerprint import ROOT
 from experiments.models import build_model
 from experiments.profiles import ProfileRequest, make_profile
-from experiments.recipe import Architecture
 from experiments.recipes import REPORT_CLASSES, report_recipes
+from pytest_claims.claims.claims_file import load_claims
+from pytest_claims.keys.code_fingerprint import ROOT
+from pytest_claims.recipes.recipe import Architecture
 
 RECIPES = report_recipes(make_profile("default", ProfileRequest()))
 EXACT = {
@@ -63,7 +63,7 @@ def test_an_unknown_family_or_option_is_named():
     with pytest.raises(ModuleNotFoundError, match=r"experiments\.models\.vgg"):
         build_model(Architecture("vgg"), 2)
     with pytest.raises(TypeError, match="depth"):
-        build_model(Architecture("student", (("depth", 3),)), 2)
+        build_model(Architecture("experiments.models.student", (("depth", 3),)), 2)
 
 
 def test_every_family_is_used():

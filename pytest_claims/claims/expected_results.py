@@ -1,0 +1,68 @@
+"""The whole file of claims, as data: `{"format": 1, "title": ..., "sections": {...}, "claims": [...]}`.
+
+Importing this needs only pydantic, so that collecting tests stays instant.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Self, TypeAlias
+
+from pydantic import Field, field_validator, model_validator
+
+from pytest_claims.claims.accuracy import AccuracyClaim
+from pytest_claims.claims.claim import Claim, Entry
+from pytest_claims.claims.comparison import ComparisonClaim
+from pytest_claims.claims.counts import ParametersClaim
+from pytest_claims.claims.curve import CurveClaim
+from pytest_claims.claims.operands import Text
+from pytest_claims.claims.size import SizeClaim
+
+AnyClaim: TypeAlias = Annotated[
+    ParametersClaim | SizeClaim | AccuracyClaim | ComparisonClaim | CurveClaim, Field(discriminator="kind")
+]
+
+KINDS: Mapping[str, type[Claim]] = {
+    "parameters": ParametersClaim,
+    "size": SizeClaim,
+    "accuracy": AccuracyClaim,
+    "comparison": ComparisonClaim,
+    "curve": CurveClaim,
+}
+"""The class of each kind of claim."""
+
+FORMAT = 1
+
+
+class ExpectedResults(Entry):
+    """All claims of a report; ids are unique.
+
+    Attributes:
+        format: Of the file.
+        title: Of the report's page.
+        sections: Titles of the sections that claims are shown in, by the names that claims use; without any, claims
+            may name any section.
+        claims: In the order in which they are shown.
+    """
+
+    format: int
+    title: Text = "Claims"
+    sections: Mapping[Text, Text] = Field(default_factory=dict)
+    claims: Annotated[tuple[AnyClaim, ...], Field(min_length=1)]
+
+    @field_validator("format")
+    @classmethod
+    def _check_format(cls, number: int) -> int:
+        if number != FORMAT:
+            raise ValueError(f"this version reads format {FORMAT}")
+        return number
+
+    @model_validator(mode="after")
+    def _check_claims(self) -> Self:
+        first: dict[str, int] = {}
+        for index, claim in enumerate(self.claims):
+            if claim.id in first:
+                raise ValueError(f"claims[{index}] repeats the id {claim.id!r} of claims[{first[claim.id]}]")
+            first[claim.id] = index
+            if self.sections and claim.section not in self.sections:
+                known = ", ".join(self.sections)
+                raise ValueError(f"claims[{index}] ({claim.id}): section {claim.section!r} is not among {known}")
+        return self

@@ -1,0 +1,1 @@
+"""Runs made on the nodes of a Ray cluster."""

@@ -1,0 +1,270 @@
+"""Makes the runs that the store lacks on a cluster: each is a task of Ray, and comes back into this store.
+
+The order is the workers': the ready run with the longest remaining path first, and no more at once than there is room
+for, so that Ray has no queue of its own. While a run is made elsewhere, its lock is held here: another session on this
+store leaves it alone, and what another session makes is waited for.
+"""
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError
+from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.console import Console
+
+from pytest_claims.cluster.connection import connected
+from pytest_claims.cluster.resources import Cluster, ClusterError, Demand, demand
+from pytest_claims.cluster.task import Job, Made, Refused, Result, make_on_node, remove_from_node
+from pytest_claims.keys.numerics import numerics_environment
+from pytest_claims.plan.open_runs import OpenRuns
+from pytest_claims.plan.planning import Plan, PlannedRun, code_modules
+from pytest_claims.store import DamagedRunError, Failure, run_files
+from pytest_claims.store.run_lock import LockHeldError, RunLock
+from pytest_claims.suite.suite import Suite
+from pytest_claims.workers.building import MOST_ATTEMPTS, Wanted, read_plan
+from pytest_claims.workers.display import Display, Event, display
+
+_SECONDS_BETWEEN_LISTENING = 0.2
+_SECONDS_BETWEEN_LOOKS = 2.0
+"""At what other sessions on the same store have made."""
+
+_SECONDS_TO_END = 30.0
+"""Given to tasks that are cancelled, and then to nodes that are cleaned, which may have to start a process for it."""
+
+
+def build_on_cluster(suite: Suite, wanted: Wanted, cluster: Cluster, console: Console) -> None:
+    """Makes those wanted runs that the store lacks, unless they failed before.
+
+    A run whose worker or node is lost is sent out again; one that was lost `MOST_ATTEMPTS` times counts as failed.
+
+    Raises:
+        ClusterError: The cluster cannot be reached, has no room for any run, or would make other bytes than here.
+    """
+    needs = demand(suite.options.device, cluster)
+    plan, open_runs, missing = read_plan(suite, wanted, console)
+    if not missing:
+        return
+    with ExitStack() as stack:
+        with console.status("connecting to Ray"):
+            stack.enter_context(connected(cluster, suite.options.project, _modules(plan)))
+        room = _room(cluster, needs)
+        console.print(
+            f"{len(missing)} of {len(plan.runs)} runs to make on Ray, up to {min(room, len(missing))} at a time"
+        )
+        shown = stack.enter_context(display(plan, missing, console))
+        try:
+            _Driver(suite, missing, cluster, shown).work(open_runs)
+        except RayError as error:
+            raise ClusterError(f"--ray {cluster.address}: {error}") from error
+
+
+def _modules(plan: Plan) -> set[str]:
+    """The modules that make a plan's runs."""
+    return {module for planned in plan.runs.values() for module in code_modules(planned.run.recipe)}
+
+
+def _room(cluster: Cluster, needs: Demand) -> int:
+    """How many runs the cluster has room for.
+
+    Raises:
+        ClusterError: It has none.
+    """
+    slots = needs.slots(node["Resources"] for node in ray.nodes() if node["Alive"])
+    if not slots:
+        raise ClusterError(f"--ray {cluster.address}: none of the cluster's nodes has {needs}")
+    return slots if cluster.jobs is None else min(slots, cluster.jobs)
+
+
+@dataclass(frozen=True)
+class _Submitted:
+    """A run that is made on the cluster, and the local lock that says so."""
+
+    planned: PlannedRun
+    lock: RunLock
+
+
+class _Driver:
+    """The tasks of one session."""
+
+    def __init__(self, suite: Suite, missing: Iterable[str], cluster: Cluster, shown: Display) -> None:
+        self._suite, self._cluster, self._shown = suite, cluster, shown
+        self._needs = demand(suite.options.device, cluster)
+        self._session = uuid.uuid4().hex
+        self._environment = numerics_environment(suite.options.device)
+        # Here, so that no node takes what others have told with it.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+        self._task = ray.remote(make_on_node).options(
+            num_cpus=self._needs.cpus, num_gpus=self._needs.gpus, max_retries=0, scheduling_strategy="SPREAD"
+        )
+        self._shipped = _Shipped(suite)
+        self._tasks: dict[Any, _Submitted] = {}
+        self._lost: Counter[str] = Counter()
+        self._unseen = set(missing)
+        self._looked = time.monotonic()
+
+    def work(self, open_runs: OpenRuns) -> None:
+        """Sends runs out and takes them in until every run is finished, has failed or is blocked by one that has."""
+        try:
+            while waiting := open_runs.waiting():
+                self._shipped.keep({parent for planned in waiting for parent in planned.parents.values()})
+                self._submit([planned for planned in waiting if open_runs.is_ready(planned)])
+                self._listen()
+        finally:
+            self._end()
+
+    def _submit(self, ready: Sequence[PlannedRun]) -> None:
+        out = {submitted.planned.key for submitted in self._tasks.values()}
+        room = _room(self._cluster, self._needs)
+        for planned in sorted(ready, key=lambda planned: -planned.remaining):
+            if len(self._tasks) >= room:
+                return
+            if planned.key not in out:
+                self._submit_if_free(planned)
+
+    def _submit_if_free(self, planned: PlannedRun) -> None:
+        """Sends a run out unless another process makes it, or has made it meanwhile."""
+        store, key = self._suite.store, planned.key
+        lock = store.lock(key)
+        try:
+            lock.acquire(blocking=False)
+        except LockHeldError:
+            return
+        if store.load(key) or store.failure(key):
+            lock.release()
+            return
+        role = planned.run.recipe.data
+        data_hash = self._suite.data[role].content_hash if role else None
+        job = Job(self._session, planned, self._suite.options, data_hash, self._environment)
+        self._tasks[self._task.remote(job, self._events, *self._shipped.inputs(planned))] = _Submitted(planned, lock)
+
+    def _listen(self) -> None:
+        finished: list[Any] = []
+        if self._tasks:
+            finished, _ = ray.wait(list(self._tasks), timeout=_SECONDS_BETWEEN_LISTENING)
+        else:
+            time.sleep(_SECONDS_BETWEEN_LISTENING)
+        if count := self._events.qsize():
+            for event in self._events.get_nowait_batch(count):
+                self._show_remote(event)
+        for reference in finished:
+            self._finish(reference)
+        self._look_at_other_sessions()
+        self._shown.tick()
+
+    def _show_remote(self, event: Event) -> None:
+        """A run's end is told here, when it is in the store; what a task that was taken for lost tells is left out."""
+        running = {submitted.planned.key for submitted in self._tasks.values()}
+        if event["event"] == "warning" or (event["event"] in ("start", "progress") and event["key"] in running):
+            self._shown.show(event)
+
+    def _finish(self, reference: Any) -> None:
+        submitted = self._tasks.pop(reference)
+        planned = submitted.planned
+        try:
+            self._take(planned, ray.get(reference))
+        except (RayTaskError, RuntimeEnvSetupError) as error:  # what is wrong with a node is no run's fault
+            raise ClusterError(f"{planned.run.title}: a node of the cluster failed: {error}") from error
+        except RayError as error:
+            self._lose(planned, _in_short(error))
+        finally:
+            submitted.lock.release()
+
+    def _take(self, planned: PlannedRun, result: Result) -> None:
+        match result:
+            case Made(node=node, files=files):
+                try:
+                    self._suite.store.add(planned.key, files)
+                except DamagedRunError as error:
+                    self._lose(planned, f"node {node} sent no whole run: {error}")
+                else:
+                    self._done(planned.key)
+            case Failure():
+                self._fail(planned.key, result)
+            case Refused(message=message):
+                raise ClusterError(f"--ray {self._cluster.address}: {message}")
+
+    def _lose(self, planned: PlannedRun, why: str) -> None:
+        self._lost[planned.key] += 1
+        title = planned.run.title
+        if self._lost[planned.key] < MOST_ATTEMPTS:
+            self._shown.show({"event": "warning", "message": f"{title}: lost ({why}); it is sent out again"})
+            return
+        message = f"{title}: was lost {MOST_ATTEMPTS} times, such as by workers that were killed for want of memory"
+        self._fail(planned.key, Failure(title, message, why))
+
+    def _fail(self, key: str, failure: Failure) -> None:
+        self._suite.store.record_failure(key, failure)
+        self._unseen.discard(key)
+        self._shown.show({"event": "failed", "key": key, "message": failure.message})
+
+    def _done(self, key: str) -> None:
+        self._unseen.discard(key)
+        self._shown.show({"event": "done", "key": key})
+
+    def _look_at_other_sessions(self) -> None:
+        if time.monotonic() - self._looked < _SECONDS_BETWEEN_LOOKS:
+            return
+        self._looked = time.monotonic()
+        for key in [key for key in self._unseen if self._suite.store.holds(key)]:
+            self._done(key)
+
+    def _end(self) -> None:
+        """Cancels what is still being made, and leaves nothing on the nodes that are left."""
+        for reference in self._tasks:
+            ray.cancel(reference, force=True)
+        if self._tasks:
+            ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=_SECONDS_TO_END)
+        for submitted in self._tasks.values():
+            submitted.lock.release()
+        remove = ray.remote(remove_from_node)
+        nodes = [NodeAffinitySchedulingStrategy(n["NodeID"], soft=False) for n in ray.nodes() if n["Alive"]]
+        removing = [remove.options(num_cpus=0, scheduling_strategy=node).remote(self._session) for node in nodes]
+        ray.wait(removing, num_returns=len(removing), timeout=_SECONDS_TO_END)
+
+
+def _in_short(error: RayError) -> str:
+    """The first sentence; Ray's advice on where to read more fills lines."""
+    return f"{type(error).__name__}: {error}".splitlines()[0].partition(". ")[0]
+
+
+class _Shipped:
+    """What runs are made from, each file put into Ray's object store once."""
+
+    def __init__(self, suite: Suite) -> None:
+        self._suite = suite
+        self._parents: dict[str, Any] = {}
+        self._files: dict[Path, Any] = {}
+
+    def inputs(self, planned: PlannedRun) -> list[Any]:
+        """The run's data, pre-trained weights and parents, as `make_on_node` takes them."""
+        recipe = planned.run.recipe
+        data = self._file(self._suite.data[recipe.data].path) if recipe.data else None
+        weights = self._suite.options.pretrained_weights if "sha256" in dict(recipe.settings) else None
+        return [data, self._file(weights) if weights else None, *map(self._parent, planned.parents.values())]
+
+    def keep(self, parents: Container[str]) -> None:
+        """Frees the memory of all parents but these."""
+        self._parents = {key: reference for key, reference in self._parents.items() if key in parents}
+
+    def _file(self, path: Path) -> Any:
+        if path not in self._files:
+            self._files[path] = ray.put(np.fromfile(path, np.uint8))
+        return self._files[path]
+
+    def _parent(self, key: str) -> Any:
+        if key not in self._parents:
+            stored = self._suite.store.load(key)
+            if stored is None:
+                raise ClusterError(f"run {key[:12]}: has left the store")
+            self._parents[key] = ray.put(run_files(stored))
+        return self._parents[key]

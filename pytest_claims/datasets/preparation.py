@@ -1,0 +1,103 @@
+"""Data sets: made or decoded once into a checked file, and known by the hash of their content."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from pytest_claims.datasets.dataset import DatasetError, load_dataset, save_dataset, stored_hash
+from pytest_claims.datasets.fractal import FractalSpec, make_fractal_dataset
+from pytest_claims.datasets.image_folder import prepare_image_folder
+from pytest_claims.datasets.size import DataSize, stored_size
+from pytest_claims.keys.code_fingerprint import code_fingerprint
+
+Progress = Callable[[int, int], None]
+"""Told how many images are done, of how many."""
+
+
+@dataclass(frozen=True)
+class FolderSpec:
+    """A folder of images; see `pytest_claims.datasets.image_folder`.
+
+    Attributes:
+        root: The folder.
+        resolution: Height and width in pixels.
+        skip_bad_images: Leave out images that cannot be read, instead of stopping.
+        expected: Images of the training and the validation split, where the data set is a known one.
+    """
+
+    root: Path
+    resolution: int
+    skip_bad_images: bool = False
+    expected: tuple[int, int] | None = None
+
+
+DataSpec = FractalSpec | FolderSpec
+"""What a data set is made from."""
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A data set that is ready to be loaded.
+
+    Attributes:
+        path: Its file, for `pytest_claims.datasets.dataset.load_dataset`.
+        content_hash: Of its images, labels and class names.
+        notes: What the user should know, such as images that were left out.
+    """
+
+    path: Path
+    content_hash: str
+    notes: tuple[str, ...] = ()
+
+
+def prepare(spec: DataSpec, cache: Path, progress: Progress | None = None) -> PreparedData:
+    """Makes or decodes a data set, unless the cache has it.
+
+    Raises:
+        DatasetError: The images cannot be used, or the cache cannot be written.
+    """
+    try:
+        if isinstance(spec, FractalSpec):
+            return _prepare_fractal(spec, cache)
+        return _prepare_folder(spec, cache, progress)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DatasetError(f"{cache}: a data set cannot be written there ({reason})") from error
+
+
+def _prepare_folder(spec: FolderSpec, cache: Path, progress: Progress | None) -> PreparedData:
+    report = prepare_image_folder(
+        spec.root, spec.resolution, cache, skip_bad_images=spec.skip_bad_images, progress=progress
+    )
+    notes = tuple(f"left out {skipped.name}: {skipped.reason}" for skipped in report.skipped)
+    if spec.expected is not None:
+        _check_count(spec.root, stored_size(report.dataset_path), len(notes), spec.expected)
+    return PreparedData(report.dataset_path, report.content_hash, notes)
+
+
+def _check_count(root: Path, size: DataSize, left_out: int, expected: tuple[int, int]) -> None:
+    """Refuse a folder that is another data set than the one that numbers were published for.
+
+    Raises:
+        DatasetError: There are more or fewer images, those counted that were left out.
+    """
+    images = size.training + size.validation + left_out
+    if images != sum(expected):
+        raise DatasetError(
+            f"{root}: has {images:,} images, should have {expected[0]:,} in training/ and {expected[1]:,} in "
+            "validation/"
+        )
+
+
+def _prepare_fractal(spec: FractalSpec, cache: Path) -> PreparedData:
+    code = code_fingerprint(["pytest_claims.datasets.fractal"])
+    path = cache / f"fractal-{hashlib.sha256(repr((spec, code)).encode()).hexdigest()[:16]}.safetensors"
+    try:
+        load_dataset(path)
+    except DatasetError:
+        cache.mkdir(parents=True, exist_ok=True)
+        save_dataset(make_fractal_dataset(spec), path)
+    return PreparedData(path, stored_hash(path))

@@ -1,0 +1,1 @@
+"""Which runs are needed, in which order, and how long they take."""

@@ -1,0 +1,115 @@
+"""From the models that claims need to the runs that make them: keys, order and estimated effort."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_claims.keys.code_fingerprint import code_fingerprint
+from pytest_claims.recipes.catalog import Catalog, Run
+from pytest_claims.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run with its place in the graph.
+
+    Attributes:
+        run: What to make.
+        key: The hash of all that decides its bytes.
+        parents: Keys of the runs that it is made from, by role.
+        effort: Estimated seconds that it takes alone.
+        remaining: Estimated seconds of the longest path that starts with it.
+    """
+
+    run: Run
+    key: str
+    parents: Mapping[str, str]
+    effort: float
+    remaining: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be made for some recipes.
+
+    Attributes:
+        runs: By key, parents before children.
+        keys: Of each recipe that was asked for, one a seed; the same for all seeds where the run is shared.
+    """
+
+    runs: Mapping[str, PlannedRun]
+    keys: Mapping[str, tuple[str, ...]]
+
+
+def make_plan(
+    catalog: Catalog,
+    wanted: Mapping[str, Sequence[int]],
+    data_hashes: Mapping[str, str],
+    environment: Mapping[str, object],
+    seconds: Callable[[Recipe], float],
+    paths: Sequence[Path] = (),
+) -> Plan:
+    """Plans the runs of some recipes and all that they are made from.
+
+    Args:
+        catalog: All recipes.
+        wanted: The seeds of each recipe that is asked for.
+        data_hashes: Content hash of each role's data.
+        environment: What the machine adds to the keys.
+        seconds: Estimates what a run of a recipe takes; it decides the order of the work, and no key.
+        paths: The folders that the project's modules are imported from.
+    """
+    ordered: dict[str, tuple[Run, dict[str, str]]] = {}
+
+    def visit(run: Run) -> str:
+        parents = {role: visit(parent) for role, parent in catalog.parent_runs(run).items()}
+        key = run_key(run, parents, data_hashes, environment, paths)
+        ordered.setdefault(key, (run, parents))
+        return key
+
+    keys = {name: tuple(visit(catalog.run(name, seed)) for seed in seeds) for name, seeds in wanted.items()}
+    estimates = {
+        name: seconds(recipe) for name, recipe in {run.name: run.recipe for run, _ in ordered.values()}.items()
+    }
+    efforts = {key: estimates[run.name] for key, (run, _) in ordered.items()}
+    remaining = _longest_paths(ordered, efforts)
+    runs = {key: PlannedRun(run, key, parents, efforts[key], remaining[key]) for key, (run, parents) in ordered.items()}
+    return Plan(runs, keys)
+
+
+def run_key(
+    run: Run,
+    parents: Mapping[str, str],
+    data_hashes: Mapping[str, str],
+    environment: Mapping[str, object],
+    paths: Sequence[Path] = (),
+) -> str:
+    """Hashes everything that decides a run's bytes; see `pytest_claims.store`."""
+    recipe = run.recipe
+    parts = {
+        "recipe": recipe.canonical(),
+        "parents": dict(parents),
+        "seed": run.seed,
+        "code": code_fingerprint(code_modules(recipe), paths),
+        "data": data_hashes[recipe.data] if recipe.data else None,
+        "environment": dict(environment),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def code_modules(recipe: Recipe) -> list[str]:
+    """The modules that make a run of a recipe, with all that they import."""
+    architecture = [recipe.architecture.module] if recipe.architecture else []
+    return [recipe.builder.partition(":")[0], *architecture, "pytest_claims.workers.making"]
+
+
+def _longest_paths(
+    ordered: Mapping[str, tuple[Run, Mapping[str, str]]], efforts: Mapping[str, float]
+) -> dict[str, float]:
+    below = dict.fromkeys(ordered, 0.0)
+    for key, (_, parents) in reversed(list(ordered.items())):
+        for parent in parents.values():
+            below[parent] = max(below[parent], efforts[key] + below[key])
+    return {key: efforts[key] + below[key] for key in ordered}

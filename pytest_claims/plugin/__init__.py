@@ -1,0 +1,1 @@
+"""What pytest sees: options, hooks, outcomes, and the session behind them."""

@@ -1,0 +1,1 @@
+"""What a project tells of its claims: recipes of models, profiles, measures."""

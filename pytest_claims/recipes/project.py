@@ -1,0 +1,156 @@
+"""What a project tells of its claims: the module that pytest's option `claims_recipes` names.
+
+The module may have, under these names:
+
+    PROFILES           profiles by name: functions that make one from a `ProfileRequest`
+    recipes            function that gives, for a profile and a request, the `Catalog` of all recipes
+    DATA               names of the data that profiles are measured on and claims are about
+    MEASURES           `Measure`s beside the ones that are known anyway
+    PLOTS              `Plot`s of results beside the ones that are drawn anyway
+    REFERENCE_SECONDS  rough seconds by (builder, architecture's module), for estimates before there is evidence
+"""
+
+import sys
+import sysconfig
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_claims.recipes.catalog import Catalog
+from pytest_claims.recipes.measure import BUILT_IN, Measure
+from pytest_claims.recipes.profile import Profile, ProfileError, ProfileMaker, ProfileRequest
+
+if TYPE_CHECKING:
+    from pytest_claims.report.plots import Plot
+
+
+class ProjectError(ValueError):
+    """The project's module cannot be used; the message names it and what would be right."""
+
+
+@dataclass(frozen=True)
+class ProjectPlace:
+    """Where a project's code is; the same in every process of a session.
+
+    Attributes:
+        module: Dotted name of the module.
+        paths: Folders that modules of the project are imported from.
+    """
+
+    module: str
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Project:
+    """What the module holds; see above.
+
+    Attributes:
+        place: Where its code is.
+        profiles: By name.
+        recipes: Gives the catalog of a profile.
+        data: Names that claims may use.
+        measures: All that are known, by name.
+        plots: Beside the ones that are drawn anyway.
+        reference_seconds: For estimates.
+    """
+
+    place: ProjectPlace
+    profiles: Mapping[str, ProfileMaker]
+    recipes: Callable[[Profile, ProfileRequest], Catalog]
+    data: tuple[str, ...]
+    measures: Mapping[str, Measure]
+    plots: tuple["Plot", ...]
+    reference_seconds: Mapping[tuple[str, str], float]
+
+    def profile(self, name: str, request: ProfileRequest) -> Profile:
+        """Make the profile of a name.
+
+        Raises:
+            ProfileError: There is none of this name, it needs an option that is missing, or has no use for one.
+        """
+        if name not in self.profiles:
+            raise ProfileError(f"--profile {name}: there is none of this name; choose from {', '.join(self.profiles)}")
+        return self.profiles[name](request)
+
+
+def find_project(module: str, folders: Sequence[Path]) -> ProjectPlace:
+    """Return where a module and what it imports of the project is.
+
+    Args:
+        module: Dotted name.
+        folders: Where the project's modules are looked for first; then where Python finds the module.
+
+    Raises:
+        ProjectError: There is none, or only among installed packages.
+    """
+    top = module.partition(".")[0]
+    if not any((folder / top).is_dir() or (folder / f"{top}.py").is_file() for folder in folders):
+        spec = find_spec(top)
+        where = (
+            [Path(place).parent for place in (spec.submodule_search_locations or [spec.origin or ""])] if spec else []
+        )
+        installed = {Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")}
+        if not where or where[0] in installed:
+            state = "is installed among other packages" if where else "cannot be found"
+            raise ProjectError(f"claims_recipes: {module} {state}, should be a module of the project in {folders[0]}")
+        folders = [*folders, where[0]]
+    return ProjectPlace(module, tuple(dict.fromkeys(folder.resolve() for folder in folders)))
+
+
+def place_in(folder: Path) -> ProjectPlace:
+    """Return where the recipes of the project in a folder are, as its `pyproject.toml` says.
+
+    Raises:
+        ProjectError: There is no such file, or it does not tell.
+    """
+    path = folder / "pyproject.toml"
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
+        module, paths = str(settings["claims_recipes"]), [str(each) for each in settings.get("pythonpath", ())]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ProjectError(f"{path}: has no claims_recipes below [tool.pytest.ini_options] ({error!r})") from error
+    return find_project(module, [folder, *(folder / each for each in paths)])
+
+
+@cache
+def load_project(place: ProjectPlace) -> Project:
+    """Import a project's module, and take what it tells.
+
+    Raises:
+        ProjectError: It cannot be imported, or lacks profiles or recipes.
+    """
+    for path in reversed(place.paths):
+        if str(path) not in sys.path:
+            sys.path.insert(0, str(path))
+    try:
+        module = import_module(place.module)
+    except Exception as error:  # a user's module raises whatever it does
+        raise ProjectError(
+            f"claims_recipes: {place.module} cannot be imported ({type(error).__name__}: {error})"
+        ) from error
+    return Project(
+        place,
+        _attribute(module, "PROFILES"),
+        _attribute(module, "recipes"),
+        tuple(_attribute(module, "DATA")),
+        _by_name([*BUILT_IN, *getattr(module, "MEASURES", ())]),
+        tuple(getattr(module, "PLOTS", ())),
+        getattr(module, "REFERENCE_SECONDS", {}),
+    )
+
+
+def _attribute(module: Any, name: str) -> Any:
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        raise ProjectError(f"claims_recipes: module {module.__name__} has no {name!r}") from None
+
+
+def _by_name(measures: Iterable[Measure]) -> dict[str, Measure]:
+    return {measure.name: measure for measure in measures}

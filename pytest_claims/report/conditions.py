@@ -1,0 +1,63 @@
+"""What claims were judged under, as every result says beside its numbers, and how results are laid out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_claims.report.plots import Plot
+
+
+@dataclass(frozen=True)
+class Outline:
+    """How a report's results are laid out.
+
+    Attributes:
+        title: Of the page.
+        sections: Titles by name, in order; a section that is not among them has its name as its title.
+        families: What each model is grouped under.
+        intermediate: Models that are only steps to others, and no results.
+        curves: Models that plots join, each list in order.
+        plots: The project's own.
+    """
+
+    title: str = "Claims"
+    sections: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    families: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    intermediate: frozenset[str] = frozenset()
+    curves: Sequence[Sequence[str]] = ()
+    plots: tuple["Plot", ...] = ()
+
+    def section_title(self, name: str) -> str:
+        """Return the title of a section."""
+        return self.sections.get(name, name)
+
+    def in_order(self, names: set[str]) -> list[str]:
+        """Return some sections' names, in the order of the report."""
+        return [*(name for name in self.sections if name in names), *sorted(names.difference(self.sections))]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Data, budgets and repetitions behind a set of findings.
+
+    Attributes:
+        profile: Name of the profile, under which verdicts are recorded, too.
+        data: Whose images the models were trained and measured on.
+        seeds: One repetition of everything each.
+        numerics: The machine and the library that made the runs, in one line.
+        outline: How results are laid out.
+    """
+
+    profile: str
+    data: str
+    seeds: tuple[int, ...]
+    numerics: str
+    outline: Outline = Outline()
+
+    @property
+    def title(self) -> str:
+        """All of it in one line."""
+        repetitions = f"{len(self.seeds)} seed{'' if len(self.seeds) == 1 else 's'}"
+        return f"{self.data} images, profile {self.profile}, {repetitions}"

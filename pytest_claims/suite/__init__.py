@@ -1,0 +1,1 @@
+"""Everything that one set of options describes: plan, store, findings, forecast."""

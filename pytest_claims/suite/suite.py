@@ -1,0 +1,117 @@
+"""The suite as one set of options describes it: profile, recipes, data, store and the plan of any models. No torch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pytest_claims.datasets.preparation import PreparedData, prepare
+from pytest_claims.datasets.size import stored_size
+from pytest_claims.keys.numerics import numerics_environment
+from pytest_claims.plan.estimates import Estimator, read_past_runs, read_sizes
+from pytest_claims.plan.planning import Plan, make_plan
+from pytest_claims.recipes.catalog import Catalog
+from pytest_claims.recipes.profile import TARGET, ProfileRequest
+from pytest_claims.recipes.project import ProjectPlace, load_project
+from pytest_claims.store import Store, StoredRun
+from pytest_claims.store.verified_runs import VerifyingOnce
+
+
+@dataclass(frozen=True)
+class SuiteOptions:
+    """What a user chose; the same options give the same plan in every process.
+
+    Attributes:
+        project: Where the project's code is.
+        profile: Name of the profile.
+        store: Folder of the run store.
+        seeds: Seeds in place of the profile's.
+        device: Torch's name of the device that trains.
+        data_root: Folder of images, for profiles that need one.
+        skip_bad_images: Leave out images that cannot be read, instead of stopping.
+        pretrained_weights: A safetensors file that recipes may start from.
+        runs_per_gpu: Runs that share a GPU.
+    """
+
+    project: ProjectPlace
+    profile: str
+    store: Path
+    seeds: tuple[int, ...] | None = None
+    device: str = "cpu"
+    data_root: Path | None = None
+    skip_bad_images: bool = False
+    pretrained_weights: Path | None = None
+    runs_per_gpu: int = 1
+
+    def to_json(self) -> str:
+        """The options as one line."""
+        fields = {k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items()}
+        fields["project"] = [self.project.module, *map(str, self.project.paths)]
+        return json.dumps(fields)
+
+    @classmethod
+    def from_json(cls, text: str) -> "SuiteOptions":
+        """Reads what `to_json` wrote."""
+        fields = json.loads(text)
+        module, *paths = fields["project"]
+        fields["project"] = ProjectPlace(module, tuple(map(Path, paths)))
+        for name in ("store", "data_root", "pretrained_weights"):
+            fields[name] = Path(fields[name]) if fields[name] is not None else None
+        fields["seeds"] = tuple(fields["seeds"]) if fields["seeds"] is not None else None
+        return cls(**fields)
+
+
+class Suite:
+    """Profile, recipes, data and store; what is expensive is made when it is first asked for."""
+
+    def __init__(self, options: SuiteOptions) -> None:
+        self.options = options
+        self.project = load_project(options.project)
+        self._request = ProfileRequest(options.data_root, options.skip_bad_images, options.pretrained_weights)
+        self.profile = self.project.profile(options.profile, self._request)
+        self.seeds = self.profile.seeds if options.seeds is None else options.seeds
+        self.warnings: list[str] = []
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """All recipes by name."""
+        return self.project.recipes(self.profile, self._request)
+
+    @cached_property
+    def store(self) -> Store:
+        """The run store."""
+        return VerifyingOnce(self.options.store, on_damage=self.warnings.append)
+
+    @cached_property
+    def data(self) -> Mapping[str, PreparedData]:
+        """The data of each role, made or decoded if it is not yet."""
+        cache = self.store.root / "datasets"
+        prepared = {role: prepare(spec, cache) for role, spec in self.profile.datasets.items()}
+        self.warnings += [note for data in prepared.values() for note in data.notes]
+        return prepared
+
+    @cached_property
+    def percent_of_an_image(self) -> float:
+        """The step of an accuracy: what one of the validation images is of all."""
+        return 100 / stored_size(self.data[TARGET].path).validation
+
+    @cached_property
+    def estimator(self) -> Estimator:
+        """What the store's runs so far tell about the time of others."""
+        store = self.store.root
+        hashes = {role: data.content_hash for role, data in self.data.items()}
+        environment = numerics_environment(self.options.device)
+        constants = self.project.reference_seconds
+        return Estimator(read_past_runs(store), read_sizes(store / "datasets"), hashes, environment, constants)
+
+    def plan(self, wanted: Mapping[str, Sequence[int]]) -> Plan:
+        """The runs that the models need, each of its seeds."""
+        hashes = {role: data.content_hash for role, data in self.data.items()}
+        environment = numerics_environment(self.options.device)
+        return make_plan(self.catalog, wanted, hashes, environment, self.estimator.seconds, self.options.project.paths)
+
+    def stored(self, plan: Plan) -> dict[str, StoredRun]:
+        """Those runs of a plan that are finished, verified, by key."""
+        loaded = {key: self.store.load(key) for key in plan.runs}
+        return {key: run for key, run in loaded.items() if run is not None}

@@ -1,0 +1,65 @@
+"""What a builder is given, and what it gives back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pytest_claims.datasets.dataset import Dataset
+from pytest_claims.recipes.recipe import Recipe
+from pytest_claims.training.training import Watcher
+from pytest_claims.training.training_state import Epoch
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A finished run that another is made from."""
+
+    recipe: Recipe
+    weights: Path
+    measurements: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything that a builder may use.
+
+    Attributes:
+        recipe: What to make.
+        seed: Decides every random choice.
+        parents: The runs that it is made from, by role.
+        dataset: The data of the recipe's role; None for a recipe without data.
+        device: Where to compute.
+        watcher: Follows the training.
+        weights_file: A file of pre-trained weights, if one was given.
+    """
+
+    recipe: Recipe
+    seed: int
+    parents: Mapping[str, Parent]
+    dataset: Dataset | None
+    device: torch.device
+    watcher: Watcher
+    weights_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Built:
+    """A made model.
+
+    Attributes:
+        state: Its state dict.
+        measurements: Its numbers by name, without `bytes`, which the file tells.
+        history: The epochs of its training.
+        write: Writes its file; None for a safetensors file of the state dict.
+    """
+
+    state: Mapping[str, Tensor]
+    measurements: Mapping[str, float]
+    history: list[Epoch] = field(default_factory=list)
+    write: Callable[[Path], object] | None = None
+
+
+Builder = Callable[[Context], Built]

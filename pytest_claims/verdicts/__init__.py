@@ -1,0 +1,1 @@
+"""How measured numbers become a verdict."""

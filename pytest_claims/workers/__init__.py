@@ -1,0 +1,1 @@
+"""The processes that make runs on this machine."""

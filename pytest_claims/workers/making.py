@@ -1,0 +1,50 @@
+"""Makes a model by calling its recipe's builder, and writes it down. Needs torch."""
+
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch.utils import deterministic
+
+from pytest_claims.limits import THREADS_PER_RUN
+from pytest_claims.recipes.recipe import Recipe
+from pytest_claims.training.context import Builder, Built, Context
+from pytest_claims.training.training_state import Epoch
+
+
+def make_deterministic() -> None:
+    """Makes torch's results depend on nothing but the run."""
+    torch.set_num_threads(THREADS_PER_RUN)
+    torch.use_deterministic_algorithms(mode=True)
+    # Filling would cost a quarter of a small model's training; nothing here reads memory that it has not written.
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def make(context: Context) -> Built:
+    """Calls the recipe's builder."""
+    return builder_of(context.recipe)(context)
+
+
+def builder_of(recipe: Recipe) -> Builder:
+    """The function that a recipe names."""
+    module, _, function = recipe.builder.partition(":")
+    builder: Builder = getattr(import_module(module), function or "build")
+    return builder
+
+
+def write_weights(built: Built, path: Path) -> int:
+    """Writes the file of a made model; returns its size in bytes."""
+    if built.write:
+        built.write(path)
+    else:
+        # Copies: safetensors refuses tensors that share memory.
+        save_file({name: value.detach().cpu().contiguous().clone() for name, value in built.state.items()}, path)
+    return path.stat().st_size
+
+
+def history_csv(history: list[Epoch]) -> str:
+    """The epochs as CSV; the accuracy of one that was not evaluated is left empty."""
+    accuracies = ["" if epoch.accuracy is None else repr(epoch.accuracy) for epoch in history]
+    rows = (f"{e.epoch},{e.loss!r},{e.training_accuracy!r},{a}" for e, a in zip(history, accuracies, strict=True))
+    return "\n".join(["epoch,loss,training_accuracy,accuracy", *rows]) + "\n"

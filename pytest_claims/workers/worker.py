@@ -1,0 +1,254 @@
+"""The process that makes runs: `python -m pytest_claims.workers.worker OPTIONS WANTED`, both JSON.
+
+Every worker runs the same loop: take the ready, missing, unlocked run with the longest remaining path, hold its lock,
+make it, go on; wait only when nothing is ready. It tells what it does as JSON lines on its standard output.
+"""
+
+import json
+import math
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+import torch
+
+from pytest_claims.datasets.dataset import Dataset, DatasetError, load_dataset
+from pytest_claims.keys.numerics import numerics_environment
+from pytest_claims.plan.open_runs import OpenRuns
+from pytest_claims.plan.planning import Plan, PlannedRun
+from pytest_claims.store import Failure, Store, StoredRun, StoreError
+from pytest_claims.store.run_lock import LockHeldError
+from pytest_claims.suite.suite import Suite, SuiteOptions
+from pytest_claims.training.context import Built, Context, Parent
+from pytest_claims.workers.making import history_csv, make, make_deterministic, write_weights
+from pytest_claims.workers.run_watcher import RunWatcher
+
+_POLL_SECONDS = 0.2
+
+_PATIENCE_SECONDS = 1800.0
+"""Who holds a run's lock leaves a checkpoint about every minute of training; without one for so long, it hangs."""
+
+Emit = Callable[..., None]
+
+
+def main(options: str, wanted: str) -> None:
+    """Makes whatever wanted runs are missing.
+
+    Args:
+        options: JSON of `SuiteOptions`.
+        wanted: JSON object of each model's seeds.
+    """
+    signal.signal(signal.SIGTERM, _leave)
+    make_deterministic()
+    suite = Suite(SuiteOptions.from_json(options))
+    emit = partial(_write_event, _take_standard_output())
+    try:
+        work(suite, suite.plan(json.loads(wanted)), emit)
+    except (StoreError, DatasetError) as error:
+        emit("error", message=str(error))
+        sys.exit(1)
+    except OSError as error:  # a builder's own are failures of its run
+        emit("error", message=f"run store {suite.options.store}: {error}")
+        sys.exit(1)
+
+
+def _leave(signal_number: int, frame: FrameType | None) -> None:
+    """Ends the process as an exception does, so that no lock is kept and no half-written file."""
+    sys.exit(128 + signal_number)
+
+
+def _take_standard_output() -> TextIO:
+    """Standard output for events alone: whatever a library prints goes to standard error from now on."""
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return events
+
+
+def _write_event(stream: TextIO, event: str, **fields: object) -> None:
+    try:
+        print(json.dumps({"event": event, **fields}), file=stream, flush=True)
+    except BrokenPipeError:
+        # Whoever started this worker has gone: a reason to end, and no failure of the run in hand.
+        sys.exit("nobody listens any more")
+
+
+def work(suite: Suite, plan: Plan, emit: Emit) -> None:
+    """The loop; ends when every run is finished, has failed or cannot be made since a parent failed.
+
+    Raises:
+        StoreError: Others hold the locks of all that is left, and for half an hour none has shown progress.
+    """
+    open_runs = OpenRuns(suite.store, plan)
+    patience = _Patience(suite.store)
+    while waiting := open_runs.waiting():
+        ready = [planned for planned in waiting if open_runs.is_ready(planned)]
+        for planned in sorted(ready, key=lambda planned: -planned.remaining):
+            if _make_if_free(suite, planned, open_runs, emit):
+                break
+        else:
+            # Sent again and again: so a worker whose session has gone ends.
+            emit("waiting", holder=patience.wait_for(ready))
+            time.sleep(_POLL_SECONDS)
+
+
+class _Patience:
+    """Waits for those who make what is left, as long as they show progress."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seen: object = None
+        self._since = 0.0
+
+    def wait_for(self, ready: Sequence[PlannedRun]) -> str:
+        """Who makes the first of the runs, for people.
+
+        Raises:
+            StoreError: For too long none of them has had a new checkpoint, nor have they become others.
+        """
+        holder = next((str(owner) for run in ready if (owner := self._store.lock(run.key).owner())), "another session")
+        seen = [(run.key, _changed(self._store.checkpoint(run.key))) for run in ready]
+        if seen != self._seen:
+            self._seen, self._since = seen, time.monotonic()
+        elif time.monotonic() - self._since > _PATIENCE_SECONDS:
+            raise StoreError(
+                f"{ready[0].run.title}: {holder} makes it and has shown no progress for {_PATIENCE_SECONDS / 60:.0f} "
+                "min; end that process if it hangs, and start again"
+            )
+        return holder
+
+
+def _changed(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _make_if_free(suite: Suite, planned: PlannedRun, open_runs: OpenRuns, emit: Emit) -> bool:
+    """Makes a run, unless another process does, or a parent must be made again first; whether anything has changed.
+
+    Raises:
+        StoreError: Of the store, as when a disk is full.
+        DatasetError: The data set cannot be read; no run is to blame.
+        OSError: Likewise.
+    """
+    with _taken(suite.store, planned.key) as mine:
+        if not mine or suite.store.load(planned.key) or suite.store.failure(planned.key):
+            return False
+        parents = {role: stored for role, key in planned.parents.items() if (stored := suite.store.load(key))}
+        if lost := [key for role, key in planned.parents.items() if role not in parents]:
+            open_runs.lose(lost)
+            return True
+        data = _dataset(suite, planned)
+        emit("start", key=planned.key)
+        try:
+            _make(suite, planned, parents, data, emit)
+        except StoreError:  # what is wrong with the store, such as a full disk, is no run's fault
+            raise
+        except Exception as error:  # whatever a builder raises belongs to this run alone
+            message = f"{planned.run.title}: {_reason(error)}"
+            suite.store.record_failure(planned.key, Failure(planned.run.title, message, traceback.format_exc()))
+            emit("failed", key=planned.key, message=message)
+        else:
+            emit("done", key=planned.key)
+    return True
+
+
+def _reason(error: Exception) -> str:
+    # Torch tells of a CPU's memory by a plain RuntimeError.
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        what = str(error).partition("\n")[0] or type(error).__name__
+        return f"out of memory ({what}); fewer --jobs leave each run more"
+    return f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def _taken(store: Store, key: str) -> Iterator[bool]:
+    lock = store.lock(key)
+    try:
+        lock.acquire(blocking=False)
+    except LockHeldError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _make(
+    suite: Suite, planned: PlannedRun, parents: Mapping[str, StoredRun], data: Dataset | None, emit: Emit
+) -> None:
+    watcher = RunWatcher(suite.store.checkpoint(planned.key), partial(emit, key=planned.key))
+    recipes = dict(planned.run.recipe.parents)
+    context = Context(
+        planned.run.recipe,
+        planned.run.seed,
+        {role: Parent(recipes[role], run.weights, run.measurements) for role, run in parents.items()},
+        data,
+        torch.device(suite.options.device),
+        watcher,
+        suite.options.pretrained_weights,
+    )
+    built = make(context)
+    _check_finite(built)
+    suite.store.save(
+        planned.key,
+        lambda path: write_weights(built, path),
+        built.measurements,
+        history_csv(built.history),
+        _provenance(suite, planned, watcher.seconds),
+    )
+    watcher.finish()
+
+
+def _check_finite(built: Built) -> None:
+    """Refuses what a finite loss does not rule out: it need not depend on every weight.
+
+    Raises:
+        ValueError: A measurement or a tensor of the state is NaN or infinite.
+    """
+    for name, value in built.measurements.items():
+        if not math.isfinite(value):
+            raise ValueError(f"measurement {name!r} is {value}, must be finite")
+    for name, tensor in built.state.items():
+        if bad := int((~torch.isfinite(tensor)).sum()):
+            raise ValueError(f"{name!r} holds {bad} of {tensor.numel()} values that are not finite")
+
+
+@lru_cache(maxsize=2)
+def _load(path: Path) -> Dataset:
+    return load_dataset(path)
+
+
+def _dataset(suite: Suite, planned: PlannedRun) -> Dataset | None:
+    role = planned.run.recipe.data
+    return _load(suite.data[role].path) if role else None
+
+
+def _provenance(suite: Suite, planned: PlannedRun, seconds: float) -> dict[str, object]:
+    run = planned.run
+    return {
+        "name": run.name,
+        "seed": run.seed,
+        "profile": suite.profile.name,
+        "recipe": run.recipe.canonical(),
+        "parents": dict(planned.parents),
+        "data": suite.data[run.recipe.data].content_hash if run.recipe.data else None,
+        "environment": numerics_environment(suite.options.device),
+        "seconds": round(seconds, 3),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

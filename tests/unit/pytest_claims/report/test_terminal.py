@@ -1,0 +1,100 @@
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from pytest_claims.claims.claims_file import record
+from pytest_claims.report import text
+from pytest_claims.report.conditions import Conditions
+from pytest_claims.report.terminal import print_claims
+from pytest_claims.suite.judging import Finding
+
+CONDITIONS = Conditions("default", "fractal", (0, 1, 2, 3, 4), "torch 2.14.1, cpu, x86_64 avx2, 1 thread")
+
+
+def printed(findings, width, **options):
+    stream = io.StringIO()
+    print_claims(findings, CONDITIONS, Console(file=stream, width=width, **options))
+    return stream.getvalue()
+
+
+def joined(output):
+    """All of it without spaces and line ends, in which a wrapped id is whole."""
+    return re.sub(r"\s+", "", output)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_tables_fit_the_width_and_are_plain_where_there_is_no_terminal(findings, width):
+    output = printed(findings, width)
+    assert max(map(len, output.splitlines())) <= width
+    assert "\x1b" not in output
+    assert output.isascii()
+
+
+def test_wide_output_has_every_claim_on_a_row_of_its_own(findings):
+    rows = printed(findings, 300).splitlines()
+    for name, finding in findings.items():
+        (row,) = [row for row in rows if row.split()[:1] == [name]]
+        assert text.measured(finding) in row
+        assert row.rstrip().endswith(text.verdict_text(finding))
+
+
+def test_names_wrap_at_hyphens(findings):
+    first_column = [line[:22].strip() for line in printed(findings, 80).splitlines()]
+    wrapped = [part for part in first_column if part.endswith("-")]
+    assert len(wrapped) > 10
+    whole = "".join(first_column)
+    assert all(name in whole for name in findings)
+
+
+def test_claims_are_grouped_by_question(findings):
+    output = printed(findings, 120)
+    places = [output.index(f"Question {question}") for question in (1, 2, 3, 4)]
+    assert places == sorted(places)
+    assert places[1] < output.index("q2-teacher-parameters") < places[2]
+
+
+def test_the_last_line_is_the_summary(findings):
+    assert printed(findings, 120).splitlines()[-1] == text.summary(findings, "default")
+
+
+def test_why_claims_were_not_judged_is_told_once_a_reason(findings):
+    applicable = [name for name, finding in findings.items() if finding.judgement is None]
+    lines = printed(findings, 120).splitlines()
+    assert f"{len(applicable)} not applicable: food-11 numbers are not judged on fractal data" in lines
+
+
+def test_a_reason_with_brackets_is_no_markup(claims):
+    finding = Finding(claims[0], None, None, {}, "a [red]b[/red] [/x]: list index [0]")
+    assert "1 not judged: a [red]b[/red] [/x]: list index [0]" in printed({"x": finding}, 120)
+
+
+def test_a_terminal_gets_colours_and_words(findings):
+    output = printed(findings, 120, force_terminal=True, color_system="standard")
+    assert "\x1b[32mreproduced" in output
+    assert "\x1b[1;31mrefuted" in output
+
+
+def test_what_was_recorded_is_told_where_it_is_as_refuted_or_other(findings):
+    def recorded(name, of):
+        finding = findings[name]
+        claim = finding.claim.model_copy(
+            update={"recorded": {"default": record(findings[of].judgement, CONDITIONS.numerics)}}
+        )
+        return Finding(claim, finding.verdict, finding.judgement, finding.runs)
+
+    refuted, reproduced = "q1-small-weights-lose-less", "q2-student-alone-below-teacher"
+    assert "asrecorded" in joined(printed({"x": recorded(refuted, refuted)}, 120)).split("refuted(")[0]
+    assert "recorded:reproduced" in joined(printed({"x": recorded(refuted, reproduced)}, 120))
+    assert "recorded:refuted" in joined(printed({"x": recorded(reproduced, refuted)}, 120))
+    assert "recorded" not in printed({"x": recorded(reproduced, reproduced)}, 120)
+
+
+def test_records_of_another_machine_are_told(findings):
+    finding = findings["q1-small-weights-lose-less"]
+    recorded = {"default": record(finding.judgement, "torch 2.9.1, cpu, aarch64 asimd, 1 thread")}
+    other = Finding(finding.claim.model_copy(update={"recorded": recorded}), finding.verdict, finding.judgement, {})
+    line = " ".join(printed({"x": other}, 120).split())
+    assert "1 records beside which verdicts are shown were made on torch 2.9.1, cpu, aarch64 asimd, 1 thread" in line
+    assert f"these on {CONDITIONS.numerics}" in line
