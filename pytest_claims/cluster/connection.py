@@ -46,7 +46,7 @@ def connected(cluster: Cluster, place: ProjectPlace, modules: Iterable[str]) -> 
     """
     _check(cluster.address)
     with _environment(_QUIET), _temporary_folder() as folder:
-        code = {"working_dir": str(_copy_of_code(folder / "code", place, modules)), "env_vars": _one_thread()}
+        code = {"working_dir": str(_copy_of_code(folder / "code", place, modules))}
         where = _started(cluster, folder / "ray") if cluster.address == LOCAL else {"address": cluster.address}
         try:
             ray.init(**where, runtime_env=code, log_to_driver=False, logging_level=logging.ERROR)
@@ -79,11 +79,6 @@ def _check(address: str) -> None:
 def _started(cluster: Cluster, folder: Path) -> dict[str, Any]:
     cpus = (cluster.jobs or default_jobs()) * THREADS_PER_RUN
     return {"address": LOCAL, "num_cpus": cpus, "include_dashboard": False, "_temp_dir": str(folder)}
-
-
-def _one_thread() -> dict[str, str]:
-    """For a task's process, in which torch reads them when it is loaded."""
-    return {name: str(THREADS_PER_RUN) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 def _copy_of_code(folder: Path, place: ProjectPlace, modules: Iterable[str]) -> Path:

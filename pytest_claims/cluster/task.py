@@ -4,6 +4,7 @@ All that a session leaves on a node lies in one folder, a run store with its dat
 a run whose worker was killed goes on from its checkpoint if it comes back to the node.
 """
 
+import os
 import platform
 import shutil
 import tempfile
@@ -21,10 +22,11 @@ from pytest_claims.atomic_file import replacing
 from pytest_claims.datasets.dataset import DatasetError, stored_hash
 from pytest_claims.datasets.preparation import PreparedData
 from pytest_claims.keys.code_fingerprint import ROOT
-from pytest_claims.keys.numerics import numerics_environment
+from pytest_claims.keys.numerics import numerics_environment, without_kernel_variables
 from pytest_claims.plan.planning import Plan, PlannedRun, run_key
 from pytest_claims.store import Failure, run_files
 from pytest_claims.suite.suite import Suite, SuiteOptions
+from pytest_claims.workers.slots import fixed_variables
 
 Bytes = NDArray[np.uint8]
 """A file's content, as an array: Ray lets all tasks of a node read the same copy."""
@@ -125,6 +127,7 @@ def make_in_folder(job: Job, folder: Path, node: str, inputs: Inputs, emit: Call
     """
     if problem := refusal(job, node):
         return Refused(problem)
+    _set_environment(job.options.device)
     # Only now: a node without the right torch has been told of by name, and the driver imports this module, too.
     from pytest_claims.workers.making import make_deterministic
     from pytest_claims.workers.worker import work
@@ -141,6 +144,13 @@ def make_in_folder(job: Job, folder: Path, node: str, inputs: Inputs, emit: Call
     if stored is None:
         raise RuntimeError(f"{job.planned.run.title}: is neither finished nor failed")
     return Made(node, run_files(stored))
+
+
+def _set_environment(device: str) -> None:
+    """Takes away what would change the bytes of runs, before torch is imported and reads it."""
+    for name in os.environ.keys() - without_kernel_variables(os.environ).keys():
+        del os.environ[name]
+    os.environ.update(fixed_variables(device))
 
 
 def refusal(job: Job, node: str) -> str:

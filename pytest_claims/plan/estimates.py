@@ -27,7 +27,7 @@ _REFERENCE = DataSize(2750, 2002, 32 * 32)
 """The data that the constants were measured on; also taken for data whose size is unknown."""
 
 ReferenceSeconds = Mapping[tuple[str, str], float]
-"""By builder and the architecture's module: seconds an epoch, or in all without epochs; of `_REFERENCE`, on one core."""
+"""By builder and the architecture's module: seconds an epoch, or in all without epochs, of `_REFERENCE` on a core."""
 
 _OTHER_SECONDS_PER_EPOCH = 2.5
 _OTHER_SECONDS = 0.05

@@ -27,10 +27,16 @@ def slot_environment(device: str, slot: int) -> dict[str, str]:
     Raises:
         GpuError: The device is a GPU, and there is none.
     """
-    variables = {name: str(THREADS_PER_RUN) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    if is_cuda(device):
-        variables["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it cuBLAS is not deterministic, and torch refuses
+    variables = fixed_variables(device)
     if device == "cuda":
         gpus = visible_gpus()
         variables["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)].uuid
+    return variables
+
+
+def fixed_variables(device: str) -> dict[str, str]:
+    """Return the variables that every process that makes runs has, wherever it is."""
+    variables = {name: str(THREADS_PER_RUN) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    if is_cuda(device):
+        variables["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it cuBLAS is not deterministic, and torch refuses
     return variables

@@ -20,7 +20,7 @@ EPOCHS = 8
 PROJECT_FILES = ("conftest.py", "pyproject.toml", "tests/reproduce/test_claims.py")
 CLAIM = {
     "id": "q2-student",
-    "question": 2,
+    "section": "question 2",
     "kind": "accuracy",
     "source": "ours",
     "statement": "A student has an accuracy.",
@@ -173,7 +173,9 @@ def workers_of(store: Path) -> list[int]:
             command = path.read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if "pytest_claims.workers.worker" in command and any(json.dumps(str(store)) in argument for argument in command):
+        if "pytest_claims.workers.worker" in command and any(
+            json.dumps(str(store)) in argument for argument in command
+        ):
             found.append(int(path.parent.name))
     return found
 

@@ -86,7 +86,7 @@ from pytest_claims.suite.suite import Suite, SuiteOptions
 checkpoints.SECONDS_BETWEEN, checkpoints.COST_LIMIT = 0.0, 1e9
 store = pathlib.Path(sys.argv[1])
 wanted = json.loads(sys.argv[2])
-suite = Suite(SuiteOptions("tiny", store))
+suite = Suite(SuiteOptions(OURS, "tiny", store))
 plan = suite.plan(wanted)
 suite.plan, suite.store = lambda wanted: plan, suite.store
 worker.Suite = lambda options: suite

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from our_project import OURS
 
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.store import Store
@@ -34,7 +35,7 @@ def test_a_session_makes_its_runs_on_a_ray_of_its_own_and_leaves_nothing_of_it(t
     )
     assert (finished.returncode, finished.stderr) == (0, "")
     assert "1 of 1 runs to make on Ray, up to 1 at a time\n[1/1] done student (shared); " in finished.stdout
-    suite = Suite(SuiteOptions("tiny", tmp_path / "store"))
+    suite = Suite(SuiteOptions(OURS, "tiny", tmp_path / "store"))
     (key,) = suite.plan({"student": (0,)}).keys["student"]
     assert Store(tmp_path / "store").load(key).measurements["parameters"] == 256_779
     # Torch leaves a folder of its own wherever it is imported.

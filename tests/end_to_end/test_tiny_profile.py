@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from our_project import OURS
 from safetensors.numpy import load_file
 
 from pytest_claims.claims.claims_file import load_claims
@@ -62,7 +63,7 @@ def outcomes(path: Path) -> dict[str, str]:
 
 
 def planned(folder: Path) -> tuple[Suite, Plan]:
-    suite = Suite(SuiteOptions("tiny", folder / "store"))
+    suite = Suite(SuiteOptions(OURS, "tiny", folder / "store"))
     applicable = [claim for claim in CLAIMS.values() if claim.data in (None, suite.profile.data)]
     return suite, suite.plan(wanted(applicable, suite.seeds))
 

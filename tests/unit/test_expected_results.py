@@ -3,9 +3,9 @@ import statistics
 from itertools import pairwise
 
 import pytest
-from pytest_claims.claims.kinds import CurveClaim, needs, quantities, region
 
 from pytest_claims.claims.claims_file import load_claims
+from pytest_claims.claims.curve import CurveClaim
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.verdicts.verdicts import Verdict, judge_exact
 
@@ -94,8 +94,8 @@ def test_the_reports_own_numbers_satisfy_the_reports_claims(committed):
     checked = []
     for one in committed.claims:
         if one.source.startswith("report") and one.kind in ("comparison", "curve"):
-            parts = quantities(one, lambda model, _: [numbers[model]])
-            assert judge_exact(parts, region(one)).verdict is Verdict.REPRODUCED, one.id
+            parts = one.quantities(lambda model, _: [numbers[model]])
+            assert judge_exact(parts, one.region()).verdict is Verdict.REPRODUCED, one.id
             checked.append(one.id)
     assert len(checked) == 14
 
@@ -128,5 +128,5 @@ def test_every_claim_asks_for_measurements_of_the_models_that_it_needs(committed
             asked.add(model)
             return [50.0, 51.0]
 
-        assert quantities(one, lookup)
-        assert asked == set(needs(one).models)
+        assert one.quantities(lookup)
+        assert asked == set(one.needed_models())

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from our_project import make_profile
 
 from compression.distillation.logits import distillation_loss
 from experiments.models import build_model
-from experiments.profiles import PROFILES, ProfileError, ProfileRequest, make_profile
+from experiments.profiles import PROFILES
 from pytest_claims.datasets.fractal import FractalSpec, make_fractal_dataset
 from pytest_claims.datasets.preparation import FolderSpec
+from pytest_claims.recipes.profile import ProfileError, ProfileRequest
 from pytest_claims.recipes.recipe import Architecture
 from pytest_claims.training.training import Images, Unwatched, cross_entropy, fit, seed_initialisation
 

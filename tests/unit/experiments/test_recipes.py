@@ -6,14 +6,16 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from our_project import make_profile
 from safetensors.numpy import save_file
 
 from experiments.builders import factorize, prune
 from experiments.method_recipes import CRITERIA, RANKS
-from experiments.profiles import PROFILES, DataName, ProfileError, ProfileRequest, make_profile
+from experiments.profiles import PROFILES
 from experiments.recipes import RATES, REPORT_CLASSES, STEPS, pruning_curve, report_recipes
 from pytest_claims.claims.claims_file import check_names, load_claims
 from pytest_claims.keys.code_fingerprint import ROOT
+from pytest_claims.recipes.profile import ProfileError, ProfileRequest
 
 
 def make_catalog(name, tmp_path, weights=None):

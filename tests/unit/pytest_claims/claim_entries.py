@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pytest_claims.claims.kinds import Claim, ExpectedResults
+from pytest_claims.claims.claim import Claim
+from pytest_claims.claims.expected_results import ExpectedResults
 
-HEAD = {"id": "q1-x", "question": 1, "source": "ours", "statement": "A is B."}
+HEAD = {"id": "q1-x", "section": "question 1", "source": "ours", "statement": "A is B."}
 BODIES: Mapping[str, Mapping[str, object]] = {
     "parameters": {"kind": "parameters", "models": ["a", "b"], "equals": 5},
     "size": {"kind": "size", "measure": "bytes", "pairs": [["a", "b"]], "ratio_at_least": 3.9},

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from pytest_claims.claims.kinds import ExpectedResults, applies
+from our_project import OURS
 from safetensors.numpy import save_file
 
+from pytest_claims.claims.expected_results import ExpectedResults
 from pytest_claims.datasets.preparation import PreparedData
 from pytest_claims.plan.planning import Plan
 from pytest_claims.suite.judging import wanted
@@ -34,7 +35,14 @@ PARAMETERS = {"resnet18": 11_182_155, "student": 256_779}
 
 def claim(id_: str, kind: str, **operands: object) -> dict[str, object]:
     question = int(id_[1])
-    return {"id": id_, "question": question, "kind": kind, "source": "ours", "statement": f"{id_}.", **operands}
+    return {
+        "id": id_,
+        "section": f"question {question}",
+        "kind": kind,
+        "source": "ours",
+        "statement": f"{id_}.",
+        **operands,
+    }
 
 
 CLAIMS = (
@@ -79,7 +87,7 @@ def measurements(model: str, seed: int) -> dict[str, float]:
 
 
 def tiny_suite(store: Path, seeds: tuple[int, ...] | None = None) -> Suite:
-    return Suite(SuiteOptions("tiny", store, seeds))
+    return Suite(SuiteOptions(OURS, "tiny", store, seeds))
 
 
 def suite_without_data(store: Path, seeds: tuple[int, ...] | None = None) -> Suite:
@@ -105,5 +113,5 @@ def save_weights(path: Path) -> None:
 
 
 def fill_for_claims(suite: Suite, claims: Iterable[Mapping[str, object]] = CLAIMS) -> Plan:
-    applicable = [claim for claim in results(claims).claims if applies(claim, suite.profile.data)]
+    applicable = [claim for claim in results(claims).claims if claim.applies(suite.profile.data)]
     return fill(suite, wanted(applicable, suite.seeds))

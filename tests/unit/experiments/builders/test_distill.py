@@ -15,7 +15,9 @@ def distil(run, student, cnn, budget):
         settings = (("temperature", temperature), ("alpha", alpha))
         architecture = student.context.recipe.architecture
         parents = (("teacher", cnn.context.recipe),)
-        return run(Recipe("experiments.builders.distill", architecture, "target", budget, settings, parents), seed, teacher=cnn)
+        return run(
+            Recipe("experiments.builders.distill", architecture, "target", budget, settings, parents), seed, teacher=cnn
+        )
 
     return distil_with
 

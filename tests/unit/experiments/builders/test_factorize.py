@@ -16,7 +16,9 @@ def factorized(run, cnn, budget):
     def factorize_by(ranks, parameters=PARAMETERS):
         settings = (("ranks", ranks), ("parameters", parameters))
         parents = (("original", cnn.context.recipe),)
-        recipe = Recipe("experiments.builders.factorize", cnn.context.recipe.architecture, "target", budget, settings, parents)
+        recipe = Recipe(
+            "experiments.builders.factorize", cnn.context.recipe.architecture, "target", budget, settings, parents
+        )
         return run(recipe, original=cnn)
 
     return factorize_by

@@ -13,7 +13,9 @@ def tuned(run, original, budget, teacher=None, settings=()):
     parents = (("original", original.context.recipe),)
     if teacher is not None:
         parents += (("teacher", teacher.context.recipe),)
-    recipe = Recipe("experiments.builders.finetune", original.context.recipe.architecture, "target", budget, settings, parents)
+    recipe = Recipe(
+        "experiments.builders.finetune", original.context.recipe.architecture, "target", budget, settings, parents
+    )
     return run(recipe, original=original, **({} if teacher is None else {"teacher": teacher}))
 
 
@@ -21,7 +23,10 @@ def tuned(run, original, budget, teacher=None, settings=()):
 def pruned(run, cnn, budget):
     settings = (("criterion", "filter-norm"), ("parameters", 3000))
     parents = (("original", cnn.context.recipe),)
-    return run(Recipe("experiments.builders.prune", cnn.context.recipe.architecture, "target", budget, settings, parents), original=cnn)
+    return run(
+        Recipe("experiments.builders.prune", cnn.context.recipe.architecture, "target", budget, settings, parents),
+        original=cnn,
+    )
 
 
 def test_a_compressed_model_is_trained_in_its_own_shape(run, pruned, budget, check_training):

@@ -13,7 +13,9 @@ from pytest_claims.keys.file_hash import file_hash
 from pytest_claims.recipes.recipe import Architecture, Recipe
 
 RESNET = Architecture("experiments.models.resnet18")
-PUBLISHED = Recipe("experiments.builders.import_weights", RESNET, settings=(("torchvision", "IMAGENET1K_V1"),), shared=True)
+PUBLISHED = Recipe(
+    "experiments.builders.import_weights", RESNET, settings=(("torchvision", "IMAGENET1K_V1"),), shared=True
+)
 
 
 @pytest.fixture
@@ -35,7 +37,9 @@ def load(run, tmp_path):
         path = tmp_path / "given.safetensors"
         write(path)
         settings = (("sha256", expected_hash or file_hash(path)),)
-        return run(Recipe("experiments.builders.import_weights", RESNET, settings=settings, shared=True), weights_file=path)
+        return run(
+            Recipe("experiments.builders.import_weights", RESNET, settings=settings, shared=True), weights_file=path
+        )
 
     return load_file
 

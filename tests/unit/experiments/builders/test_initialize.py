@@ -8,7 +8,9 @@ STUDENT = Architecture("experiments.models.student", (("widths", (4, 4, 8, 12, 1
 
 @pytest.fixture(scope="module")
 def sized(run):
-    return run(Recipe("experiments.builders.initialize", STUDENT, settings=(("classes", 3), ("resolution", 16)), shared=True))
+    return run(
+        Recipe("experiments.builders.initialize", STUDENT, settings=(("classes", 3), ("resolution", 16)), shared=True)
+    )
 
 
 def test_only_sizes_are_measured(sized, student):

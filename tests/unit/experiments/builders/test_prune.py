@@ -19,7 +19,9 @@ def prune(run, cnn, budget):
         settings = (("criterion", criterion), ("parameters", parameters))
         parents = (("original", cnn.context.recipe),)
         return run(
-            Recipe("experiments.builders.prune", cnn.context.recipe.architecture, "target", budget, settings, parents), seed, original=cnn
+            Recipe("experiments.builders.prune", cnn.context.recipe.architecture, "target", budget, settings, parents),
+            seed,
+            original=cnn,
         )
 
     return prune_by

@@ -12,7 +12,10 @@ def quantize(run, cnn):
     def quantize_to(bits):
         settings = (("bits", bits),)
         parents = (("original", cnn.context.recipe),)
-        return run(Recipe("experiments.builders.quantize", cnn.context.recipe.architecture, "target", None, settings, parents), original=cnn)
+        return run(
+            Recipe("experiments.builders.quantize", cnn.context.recipe.architecture, "target", None, settings, parents),
+            original=cnn,
+        )
 
     return quantize_to
 

@@ -11,7 +11,10 @@ def aware(run, cnn, budget):
     def train_with(budget):
         parents = (("original", cnn.context.recipe),)
         architecture = cnn.context.recipe.architecture
-        return run(Recipe("experiments.builders.quantize_aware", architecture, "target", budget, (("bits", 2),), parents), original=cnn)
+        return run(
+            Recipe("experiments.builders.quantize_aware", architecture, "target", budget, (("bits", 2),), parents),
+            original=cnn,
+        )
 
     return train_with
 

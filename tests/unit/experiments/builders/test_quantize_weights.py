@@ -14,7 +14,9 @@ def quantized(run, student, budget):
     def quantize_to(bits):
         parents = (("original", student.context.recipe),)
         architecture = student.context.recipe.architecture
-        recipe = Recipe("experiments.builders.quantize_weights", architecture, "target", budget, (("bits", bits),), parents)
+        recipe = Recipe(
+            "experiments.builders.quantize_weights", architecture, "target", budget, (("bits", bits),), parents
+        )
         return run(recipe, original=student)
 
     return quantize_to

@@ -18,7 +18,9 @@ def rewrite(run, cnn, budget):
     def rewrite_with(weights, groups, seed=0):
         settings = (("groups", groups), ("weights", weights))
         parents = (("original", cnn.context.recipe),)
-        recipe = Recipe("experiments.builders.rewrite", cnn.context.recipe.architecture, "target", budget, settings, parents)
+        recipe = Recipe(
+            "experiments.builders.rewrite", cnn.context.recipe.architecture, "target", budget, settings, parents
+        )
         return run(recipe, seed, original=cnn)
 
     return rewrite_with

@@ -95,7 +95,9 @@ def test_the_next_step_prunes_the_pruned(run, slimmed, budget):
 
 def test_widths_above_the_parents_are_told_with_the_layer(run, student, budget):
     architecture = Architecture("experiments.models.student", (("widths", (4, 4, 8, 13, 7, 5, 6, 8)),))
-    recipe = Recipe("experiments.builders.slim", architecture, "target", budget, (), (("original", student.context.recipe),))
+    recipe = Recipe(
+        "experiments.builders.slim", architecture, "target", budget, (), (("original", student.context.recipe),)
+    )
     with pytest.raises(ValueError, match=r"group '3\.3': 13 units to keep of 12"):
         run(recipe, original=student)
 

@@ -1,13 +1,14 @@
 import pytest
 import torch
-from pytest_claims.claims.kinds import ParametersClaim
+from our_project import make_profile
 
 from compression.cost import parameter_count
 from experiments.models import build_model
-from experiments.profiles import ProfileRequest, make_profile
 from experiments.recipes import REPORT_CLASSES, report_recipes
 from pytest_claims.claims.claims_file import load_claims
+from pytest_claims.claims.counts import ParametersClaim
 from pytest_claims.keys.code_fingerprint import ROOT
+from pytest_claims.recipes.profile import ProfileRequest
 from pytest_claims.recipes.recipe import Architecture
 
 RECIPES = report_recipes(make_profile("default", ProfileRequest()))

@@ -7,8 +7,8 @@ import pytest
 from claim_entries import BODIES, entry, results, written
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from pytest_claims.claims.kinds import ClaimsError, Recorded
 
+from pytest_claims.claims.claim import ClaimsError, Recorded
 from pytest_claims.claims.claims_file import check_names, load_claims, record, save_claims, with_recorded
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.verdicts.verdicts import Judgement, Region, Verdict, judge

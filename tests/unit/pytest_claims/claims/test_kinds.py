@@ -3,8 +3,8 @@ import sys
 
 import pytest
 from claim_entries import BODIES, claim
-from pytest_claims.claims.kinds import ClaimsError, applies, needs, quantities, region
 
+from pytest_claims.claims.claim import ClaimsError
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.verdicts.verdicts import Region, Verdict, judge, judge_exact
 
@@ -39,9 +39,9 @@ def test_needs_are_each_model_once_and_the_seeds(kind, models, every_seed):
 
 
 def test_a_number_published_for_other_data_does_not_apply():
-    assert applies(claim("accuracy", data="food-11"), "food-11")
-    assert not applies(claim("accuracy", data="food-11"), "shapes")
-    assert applies(claim("accuracy"), "shapes")
+    assert claim("accuracy", data="food-11").applies("food-11")
+    assert not claim("accuracy", data="food-11").applies("shapes")
+    assert claim("accuracy").applies("shapes")
 
 
 def lookup_in(**measured):
@@ -53,30 +53,30 @@ def lookup_in(**measured):
 
 def test_counts_are_one_part_a_model():
     lookup = lookup_in(a_macs=[7], b_macs=[8])
-    assert quantities(claim("parameters", measure="macs"), lookup) == ((7,), (8,))
+    assert claim("parameters", measure="macs").quantities(lookup) == ((7,), (8,))
 
 
 def test_size_is_the_ratio_of_the_first_to_the_second():
     lookup = lookup_in(a_bytes=[400], b_bytes=[100])
-    assert quantities(claim("size"), lookup) == ((4.0,),)
+    assert claim("size").quantities(lookup) == ((4.0,),)
 
 
 def test_comparison_is_paired_by_seed():
     lookup = lookup_in(a_accuracy=[80.0, 70.0], b_accuracy=[79.0, 72.5], c_accuracy=[1.0, 2.0])
-    assert quantities(claim("comparison"), lookup) == ((1.0, -2.5), (-78.0, -70.5))
+    assert claim("comparison").quantities(lookup) == ((1.0, -2.5), (-78.0, -70.5))
 
 
 def test_a_difference_of_decimals_lies_on_the_edge_not_beyond():
     assert 80.2 - 80.1 > 0.1
     drop = claim("comparison", pairs=[["a", "b"]], at_most=0.1)
-    parts = quantities(drop, lookup_in(a_accuracy=[80.2, 70.4], b_accuracy=[80.1, 70.3]))
+    parts = drop.quantities(lookup_in(a_accuracy=[80.2, 70.4], b_accuracy=[80.1, 70.3]))
     assert parts == ((0.1, 0.1),)
-    assert judge(parts, region(drop)).verdict is Verdict.REPRODUCED
+    assert judge(parts, drop.region()).verdict is Verdict.REPRODUCED
 
 
 def test_a_falling_curve_is_its_steps():
     lookup = lookup_in(a_accuracy=[80.0, 81.0], b_accuracy=[79.0, 82.0], c_accuracy=[70.0, 70.0])
-    assert quantities(claim("curve"), lookup) == ((-1.0, 1.0), (-9.0, -12.0))
+    assert claim("curve").quantities(lookup) == ((-1.0, 1.0), (-9.0, -12.0))
 
 
 def test_an_accelerating_curve_is_the_last_cost_less_the_first():
@@ -84,11 +84,11 @@ def test_an_accelerating_curve_is_the_last_cost_less_the_first():
         a_accuracy=[80.0, 81.0], b_accuracy=[79.0, 82.0], c_accuracy=[70.0, 70.0], d_accuracy=[60.0, 65.0]
     )
     curve = claim("curve", shape="accelerating", models=["a", "b", "c", "d"])
-    assert quantities(curve, lookup) == ((10.0 - 1.0, 5.0 - -1.0),)
+    assert curve.quantities(lookup) == ((10.0 - 1.0, 5.0 - -1.0),)
 
 
 def test_accuracy_is_its_samples():
-    assert quantities(claim("accuracy", measure="best_accuracy"), lookup_in(a_best_accuracy=[1, 2])) == ((1, 2),)
+    assert claim("accuracy", measure="best_accuracy").quantities(lookup_in(a_best_accuracy=[1, 2])) == ((1, 2),)
 
 
 @pytest.mark.parametrize("kind", ["comparison", "curve", "size"])
@@ -96,12 +96,12 @@ def test_models_measured_on_unequal_seeds_are_not_compared(kind):
     measure = "bytes" if kind == "size" else "accuracy"
     lookup = lookup_in(**{f"{model}_{measure}": [1.0] * n for model, n in (("a", 3), ("b", 2), ("c", 3))})
     with pytest.raises(ClaimsError, match=rf"q1-x: b has {measure} of 2 seeds, should have as many as a, 3"):
-        quantities(claim(kind), lookup)
+        claim(kind).quantities(lookup)
 
 
 def test_a_ratio_by_nothing_is_refused():
     with pytest.raises(ClaimsError, match="q1-x: b has 0 bytes"):
-        quantities(claim("size"), lookup_in(a_bytes=[4], b_bytes=[0]))
+        claim("size").quantities(lookup_in(a_bytes=[4], b_bytes=[0]))
 
 
 @pytest.mark.parametrize(
@@ -124,15 +124,15 @@ def test_a_ratio_by_nothing_is_refused():
     ],
 )
 def test_region(kind, changes, expected):
-    assert region(claim(kind, **changes)) == expected
+    assert claim(kind, **changes).region() == expected
 
 
 def test_above_excludes_equality_and_admits_the_smallest_excess():
     larger = claim("size", ratio_at_least=..., ratio_above=1)
     for count, verdict in ((256779, Verdict.REFUTED), (256780, Verdict.REPRODUCED)):
-        parts = quantities(larger, lookup_in(a_bytes=[count], b_bytes=[256779]))
-        assert judge_exact(parts, region(larger)).verdict is verdict
+        parts = larger.quantities(lookup_in(a_bytes=[count], b_bytes=[256779]))
+        assert judge_exact(parts, larger.region()).verdict is verdict
     better = claim("comparison", at_most=..., above=0, pairs=[["a", "b"]])
     for accuracy, verdict in ((80.0, Verdict.REFUTED), (80.01, Verdict.REPRODUCED)):
-        parts = quantities(better, lookup_in(a_accuracy=[accuracy], b_accuracy=[80.0]))
-        assert judge_exact(parts, region(better)).verdict is verdict
+        parts = better.quantities(lookup_in(a_accuracy=[accuracy], b_accuracy=[80.0]))
+        assert judge_exact(parts, better.region()).verdict is verdict

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import ray
 from fake_runs import fill, suite_without_data
+from our_project import OURS
 from ray.cluster_utils import Cluster as Nodes
 from rich.console import Console
 
@@ -247,7 +248,7 @@ def test_what_is_wrong_with_a_node_is_no_runs_failure(suite, here, monkeypatch):
 
 def test_without_room_for_a_run_none_is_sent_out(tmp_path, monkeypatch):
     suite = suite_without_data(tmp_path / "store")
-    gpu_suite = type(suite)(SuiteOptions("tiny", tmp_path / "store", device="cuda"))
+    gpu_suite = type(suite)(SuiteOptions(OURS, "tiny", tmp_path / "store", device="cuda"))
     gpu_suite.data = suite.data
     monkeypatch.setattr("pytest_claims.keys.numerics.gpu_model", lambda: "NVIDIA A")
     monkeypatch.setattr(cluster_module, "connected", nullcontext)
@@ -275,7 +276,7 @@ def test_a_node_that_is_killed_while_it_trains_costs_no_run_and_no_byte(
 ):
     wanted = {"student-scratch": (0, 1)}
     # Two epochs a run: so there is a checkpoint while it trains.
-    alone, suite = (Suite(SuiteOptions("quick", tmp_path / name)) for name in ("alone", "store"))
+    alone, suite = (Suite(SuiteOptions(OURS, "quick", tmp_path / name)) for name in ("alone", "store"))
     build_missing(alone, wanted, 1, plain())
     shutil.copytree(tmp_path / "alone" / "datasets", tmp_path / "store" / "datasets")
     (doomed,) = nodes.worker_nodes

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from fake_runs import fill, suite_without_data, tiny_suite
+from our_project import OURS
 
 from pytest_claims.cluster import task as cluster_task
 from pytest_claims.cluster.task import Inputs, Job, Made, make_in_folder, refusal, session_folder
@@ -176,7 +177,7 @@ def test_pretrained_weights_are_sent_by_content(suite, tmp_path, monkeypatch):
 
 
 def test_a_profile_of_images_needs_no_folder_of_images_on_a_node(suite, tmp_path, monkeypatch):
-    options = SuiteOptions("images", suite.options.store, data_root=tmp_path / "nowhere")
+    options = SuiteOptions(OURS, "images", suite.options.store, data_root=tmp_path / "nowhere")
     images_suite = type(suite)(options)
     images_suite.data = suite.data
     job = job_of(images_suite, "student-scratch")

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from our_project import make_profile
 from safetensors.numpy import save_file
 
-from experiments.profiles import ProfileRequest, make_profile
 from experiments.recipes import report_recipes
 from pytest_claims.datasets.dataset import Dataset, Split, content_hash, save_dataset
 from pytest_claims.datasets.size import DataSize
 from pytest_claims.keys.numerics import numerics_environment
 from pytest_claims.plan.estimates import Estimator, PastRun, read_past_runs, read_sizes
+from pytest_claims.recipes.profile import ProfileRequest
 from pytest_claims.recipes.recipe import Architecture, Recipe
 
 ENVIRONMENT = numerics_environment("cpu")

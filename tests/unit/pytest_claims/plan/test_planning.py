@@ -1,17 +1,25 @@
 from dataclasses import replace
 
 import pytest
+from our_project import make_profile
 
-from experiments.profiles import ProfileRequest, make_profile
 from experiments.recipes import report_recipes
 from pytest_claims.plan import planning
 from pytest_claims.plan.planning import make_plan, run_key
 from pytest_claims.recipes.catalog import Catalog
+from pytest_claims.recipes.profile import ProfileRequest
 from pytest_claims.recipes.recipe import Architecture, Augmentation, Budget, Recipe
 
 BUDGET = Budget(3, 64, "sgd", 0.1, 5e-4, "cosine", "float32", Augmentation(0.06, 15.0, True, 12))
 TEACHER = Recipe("experiments.builders.train", Architecture("experiments.models.resnet18"), "target", BUDGET)
-STUDENT = Recipe("experiments.builders.distill", Architecture("experiments.models.student"), "target", BUDGET, (("temperature", 4.0),), (("teacher", TEACHER),))
+STUDENT = Recipe(
+    "experiments.builders.distill",
+    Architecture("experiments.models.student"),
+    "target",
+    BUDGET,
+    (("temperature", 4.0),),
+    (("teacher", TEACHER),),
+)
 CATALOG = Catalog({"teacher": TEACHER, "student": STUDENT})
 DATA = {"target": "t" * 64, "source": "s" * 64}
 ENVIRONMENT = {"torch": "2.9.0", "cpu": ["avx2"], "threads": 1}

@@ -2,8 +2,9 @@ from itertools import product
 
 import pytest
 from fake_runs import results
-from pytest_claims.claims.kinds import Recorded
+from our_project import make_finding
 
+from pytest_claims.claims.claim import Recorded
 from pytest_claims.plugin.outcomes import Outcome, beside_record, outcome, recorded_verdict
 from pytest_claims.suite.judging import Finding
 from pytest_claims.verdicts.verdicts import Verdict
@@ -13,7 +14,7 @@ RECORDS = (None, Verdict.REPRODUCED, Verdict.REFUTED, Verdict.INCONCLUSIVE)
 
 
 def finding(verdict: Verdict | None) -> Finding:
-    return Finding(CLAIM, verdict, None, {})
+    return make_finding(CLAIM, verdict, None, {})
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_recording_a_verdict_settles_every_decided_claim():
 
 def test_the_record_of_another_profile_is_none():
     claim = CLAIM.model_copy(update={"recorded": {"default": Recorded(verdict=Verdict.REFUTED)}})
-    found = Finding(claim, Verdict.REPRODUCED, None, {})
+    found = make_finding(claim, Verdict.REPRODUCED, None, {})
     assert recorded_verdict(found, "default") is Verdict.REFUTED
     assert recorded_verdict(found, "tiny") is None
 

@@ -3,15 +3,16 @@ import json
 
 import pytest
 from fake_runs import CLAIMS, VERDICTS, claim, fill_for_claims, suite_without_data
-from pytest_claims.claims.kinds import ClaimsError, Recorded
+from our_project import OURS
 from rich.console import Console
 
-from experiments.profiles import ProfileError
+from pytest_claims.claims.claim import ClaimsError, Recorded
 from pytest_claims.claims.claims_file import load_claims, save_claims, with_recorded
 from pytest_claims.cluster import cluster as cluster_module
 from pytest_claims.cluster.resources import Cluster
 from pytest_claims.plugin import session as session_module
 from pytest_claims.plugin.session import SUITE_ERRORS, ClaimSession
+from pytest_claims.recipes.profile import ProfileError
 from pytest_claims.store import Failure
 from pytest_claims.suite.suite import SuiteOptions
 from pytest_claims.verdicts.verdicts import Verdict
@@ -30,7 +31,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def session(path, tmp_path):
-    session = ClaimSession(path, SuiteOptions("tiny", tmp_path / "store"))
+    session = ClaimSession(path, SuiteOptions(OURS, "tiny", tmp_path / "store"))
     session.suite = suite_without_data(tmp_path / "store")
     return session
 
@@ -48,7 +49,7 @@ def build(session, *ids, jobs=None, retry_failed=False):
 
 
 def test_nothing_is_read_or_made_before_it_is_asked_for(tmp_path):
-    session = ClaimSession(tmp_path / "missing.json", SuiteOptions("no such profile", tmp_path / "store"))
+    session = ClaimSession(tmp_path / "missing.json", SuiteOptions(OURS, "no such profile", tmp_path / "store"))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ClaimsError, match=r"missing\.json: cannot be read"):
         _ = session.claims
@@ -56,7 +57,7 @@ def test_nothing_is_read_or_made_before_it_is_asked_for(tmp_path):
 
 def test_a_profile_that_is_unknown_is_an_error_of_the_user(path, tmp_path):
     with pytest.raises(ProfileError, match=r"--profile huge: .* choose from default, quick, tiny") as raised:
-        _ = ClaimSession(path, SuiteOptions("huge", tmp_path / "store")).suite
+        _ = ClaimSession(path, SuiteOptions(OURS, "huge", tmp_path / "store")).suite
     assert isinstance(raised.value, SUITE_ERRORS)
 
 
@@ -64,7 +65,7 @@ def test_a_model_that_no_recipe_makes_is_told_with_file_and_claim(path, tmp_path
     wrong = claim("q2-wrong", "parameters", models=["studnet"], equals=3)
     path.write_text(json.dumps({"format": 1, "claims": [*CLAIMS, wrong]}))
     with pytest.raises(ClaimsError) as raised:
-        _ = ClaimSession(path, SuiteOptions("tiny", tmp_path / "store")).suite
+        _ = ClaimSession(path, SuiteOptions(OURS, "tiny", tmp_path / "store")).suite
     assert str(raised.value).startswith(f"{path}: claims[8] (q2-wrong): no recipe makes the model 'studnet'")
     assert "did you mean 'student'" in str(raised.value)
 

@@ -4,8 +4,18 @@ from pytest_claims.recipes.catalog import Catalog, Run
 from pytest_claims.recipes.recipe import Architecture, Recipe
 
 BACKBONE = Recipe("experiments.builders.train", Architecture("experiments.models.resnet18"), "source", shared=True)
-TEACHER = Recipe("experiments.builders.train", Architecture("experiments.models.resnet18"), "target", parents=(("initial", BACKBONE),))
-STUDENT = Recipe("experiments.builders.distill", Architecture("experiments.models.student"), "target", parents=(("teacher", TEACHER),))
+TEACHER = Recipe(
+    "experiments.builders.train",
+    Architecture("experiments.models.resnet18"),
+    "target",
+    parents=(("initial", BACKBONE),),
+)
+STUDENT = Recipe(
+    "experiments.builders.distill",
+    Architecture("experiments.models.student"),
+    "target",
+    parents=(("teacher", TEACHER),),
+)
 RECIPES = {"backbone": BACKBONE, "teacher": TEACHER, "student": STUDENT}
 
 

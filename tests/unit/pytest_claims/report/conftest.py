@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from pytest_claims.claims.kinds import Claim, applies, needs, quantities, region
+from our_project import make_finding
 
+from pytest_claims.claims.claim import Claim
 from pytest_claims.claims.claims_file import load_claims
 from pytest_claims.report.conditions import Conditions
 from pytest_claims.store import StoredRun
@@ -104,7 +105,7 @@ def stored_run(model: str, seed: int) -> StoredRun:
 
 
 def judge_all(claims: tuple[Claim, ...], seeds: tuple[int, ...], data: str) -> dict[str, Finding]:
-    applicable = [claim for claim in claims if applies(claim, data)]
+    applicable = [claim for claim in claims if claim.applies(data)]
     runs = {claim.id: claim_runs(claim, seeds) for claim in applicable}
     parts = {
         claim.id: quantities(
@@ -112,20 +113,22 @@ def judge_all(claims: tuple[Claim, ...], seeds: tuple[int, ...], data: str) -> d
         )
         for claim in applicable
     }
-    statistical = {c.id: (parts[c.id], region(c)) for c in applicable if needs(c).every_seed}
+    statistical = {c.id: (parts[c.id], c.region()) for c in applicable if not c.exact}
     judgements = judge_suite(statistical, len(statistical))
-    judgements |= {c.id: judge_exact(parts[c.id], region(c)) for c in applicable if not needs(c).every_seed}
+    judgements |= {c.id: judge_exact(parts[c.id], c.region()) for c in applicable if c.exact}
     return {
-        claim.id: Finding(claim, judgements[claim.id].verdict, judgements[claim.id], runs[claim.id])
+        claim.id: make_finding(claim, judgements[claim.id].verdict, judgements[claim.id], runs[claim.id])
         if claim.id in judgements
-        else Finding(claim, Verdict.NOT_APPLICABLE, None, {}, f"{claim.data} numbers are not judged on {data} data")
+        else make_finding(
+            claim, Verdict.NOT_APPLICABLE, None, {}, f"{claim.data} numbers are not judged on {data} data"
+        )
         for claim in claims
     }
 
 
 def claim_runs(claim: Claim, seeds: tuple[int, ...]) -> Mapping[str, list[StoredRun]]:
-    used = seeds if needs(claim).every_seed else seeds[:1]
-    return {model: [stored_run(model, seed) for seed in used] for model in needs(claim).models}
+    used = seeds if not claim.exact else seeds[:1]
+    return {model: [stored_run(model, seed) for seed in used] for model in claim.needed_models()}
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,22 @@ from pytest_claims.store import Failure
 from pytest_claims.suite.forecast import Forecast
 
 BASE = Recipe("experiments.builders.train", Architecture("experiments.models.student"), shared=True)
-TEACHER = Recipe("experiments.builders.train", Architecture("experiments.models.resnet18"), parents=(("initial", BASE),))
-STUDENT = Recipe("experiments.builders.distill", Architecture("experiments.models.student"), parents=(("teacher", TEACHER), ("initial", BASE)))
-CATALOG = Catalog({"base": BASE, "teacher": TEACHER, "student": STUDENT, "other": Recipe("experiments.builders.train", Architecture("o"))})
+TEACHER = Recipe(
+    "experiments.builders.train", Architecture("experiments.models.resnet18"), parents=(("initial", BASE),)
+)
+STUDENT = Recipe(
+    "experiments.builders.distill",
+    Architecture("experiments.models.student"),
+    parents=(("teacher", TEACHER), ("initial", BASE)),
+)
+CATALOG = Catalog(
+    {
+        "base": BASE,
+        "teacher": TEACHER,
+        "student": STUDENT,
+        "other": Recipe("experiments.builders.train", Architecture("o")),
+    }
+)
 SECONDS = {"base": 4.0, "teacher": 30.0, "student": 50.0, "other": 600.0}
 
 

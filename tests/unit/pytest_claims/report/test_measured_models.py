@@ -1,7 +1,7 @@
 import pytest
+from our_project import make_finding
 
 from pytest_claims.report.measured_models import measure_names, runs_by_model, seed
-from pytest_claims.suite.judging import Finding
 from pytest_claims.verdicts.verdicts import Verdict
 
 
@@ -9,9 +9,9 @@ def test_runs_are_each_once_in_seed_order_whichever_claims_need_them(claims, mak
     first, second, third = (make_run("student", number) for number in (0, 1, 2))
     models = runs_by_model(
         {
-            "a": Finding(claims[0], Verdict.REPRODUCED, None, {"student": [first]}),
-            "b": Finding(claims[1], Verdict.REPRODUCED, None, {"student": [third, first, second]}),
-            "c": Finding(claims[2], Verdict.REPRODUCED, None, {"backbone": [first, first]}),
+            "a": make_finding(claims[0], Verdict.REPRODUCED, None, {"student": [first]}),
+            "b": make_finding(claims[1], Verdict.REPRODUCED, None, {"student": [third, first, second]}),
+            "c": make_finding(claims[2], Verdict.REPRODUCED, None, {"backbone": [first, first]}),
         }
     )
     assert models == {"student": [first, second, third], "backbone": [first]}

@@ -1,11 +1,11 @@
 from html.parser import HTMLParser
 
 import pytest
+from our_project import make_finding
 
 from pytest_claims.report import text
 from pytest_claims.report.page import render_page, write_page
 from pytest_claims.report.plots import PLOTS
-from pytest_claims.suite.judging import Finding
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
@@ -94,8 +94,8 @@ def test_hostile_text_is_escaped(findings, conditions):
     hostile = "<script>alert('x')</script> & \"<b>"
     claim = finding.claim.model_copy(update={"statement": hostile, "note": hostile, "source": hostile})
     changed = {
-        "x": Finding(claim, finding.verdict, finding.judgement, finding.runs),
-        "y": Finding(claims_copy(finding, "q2-y"), None, None, {}, hostile),
+        "x": make_finding(claim, finding.verdict, finding.judgement, finding.runs),
+        "y": make_finding(claims_copy(finding, "q2-y"), None, None, {}, hostile),
     }
     page = Page(render_page(changed, conditions, []))
     assert not page.all("script")

@@ -4,12 +4,11 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
-from pytest_claims.claims.kinds import needs, region
+from our_project import make_finding
 
 from pytest_claims.report import text
 from pytest_claims.report.decisive import decisive_part
 from pytest_claims.report.tables import READABLE, claims_table, measurements_table, write_tables
-from pytest_claims.suite.judging import Finding
 from pytest_claims.verdicts.verdicts import Verdict
 
 
@@ -30,7 +29,7 @@ def test_numbers_are_those_of_the_judgement(table, findings):
             assert row[["mean", "lower", "upper", "n", "p_refuted", "seeds_needed"]].isna().all()
             assert row["reason"] == finding.reason
             continue
-        part = finding.judgement.estimates[decisive_part(finding.judgement, region(finding.claim))]
+        part = finding.judgement.estimates[decisive_part(finding.judgement, finding.claim.region())]
         assert (row["mean"], row["lower"], row["upper"], row["n"]) == (part.mean, part.lower, part.upper, part.n)
         assert row["p_refuted"] == finding.judgement.p_refuted
         needed = finding.judgement.seeds_needed
@@ -41,7 +40,7 @@ def test_numbers_are_those_of_the_judgement(table, findings):
 def test_runs_are_the_keys_of_all_runs_behind_a_claim(table, findings):
     finding = findings["q2-better-teacher-better-student"]
     keys = table.loc[finding.claim.id, "runs"].split()
-    assert keys == [run.key[:12] for model in needs(finding.claim).models for run in finding.runs[model]]
+    assert keys == [run.key[:12] for model in finding.claim.needed_models() for run in finding.runs[model]]
     assert len(set(keys)) == 10
 
 
@@ -114,7 +113,7 @@ def test_markdown_parses_back_to_the_same_rows(findings, conditions, tmp_path):
 def test_markdown_keeps_hostile_text_in_its_cell(claims, conditions, tmp_path):
     statement = "a | b \\| c\nd <script>alert(1)</script> <= 5"
     claim = claims[0].model_copy(update={"statement": statement})
-    findings = {claim.id: Finding(claim, Verdict.NOT_APPLICABLE, None, {})}
+    findings = {claim.id: make_finding(claim, Verdict.NOT_APPLICABLE, None, {})}
     source = write_tables(findings, conditions, tmp_path)[1].read_text()
     _, row = markdown_rows(source)
     assert row[1] == " ".join(statement.split())
@@ -124,5 +123,5 @@ def test_markdown_keeps_hostile_text_in_its_cell(claims, conditions, tmp_path):
 @pytest.mark.parametrize("statement", ["84.10", "1e5", "2,233,995.0"])
 def test_markdown_does_not_rewrite_numbers(claims, conditions, tmp_path, statement):
     claim = claims[0].model_copy(update={"statement": statement})
-    source = write_tables({"x": Finding(claim, None, None, {})}, conditions, tmp_path)[1].read_text()
+    source = write_tables({"x": make_finding(claim, None, None, {})}, conditions, tmp_path)[1].read_text()
     assert markdown_rows(source)[1][1] == statement

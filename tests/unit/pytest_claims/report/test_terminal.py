@@ -2,13 +2,13 @@ import io
 import re
 
 import pytest
+from our_project import make_finding
 from rich.console import Console
 
 from pytest_claims.claims.claims_file import record
 from pytest_claims.report import text
 from pytest_claims.report.conditions import Conditions
 from pytest_claims.report.terminal import print_claims
-from pytest_claims.suite.judging import Finding
 
 CONDITIONS = Conditions("default", "fractal", (0, 1, 2, 3, 4), "torch 2.14.1, cpu, x86_64 avx2, 1 thread")
 
@@ -66,7 +66,7 @@ def test_why_claims_were_not_judged_is_told_once_a_reason(findings):
 
 
 def test_a_reason_with_brackets_is_no_markup(claims):
-    finding = Finding(claims[0], None, None, {}, "a [red]b[/red] [/x]: list index [0]")
+    finding = make_finding(claims[0], None, None, {}, "a [red]b[/red] [/x]: list index [0]")
     assert "1 not judged: a [red]b[/red] [/x]: list index [0]" in printed({"x": finding}, 120)
 
 
@@ -82,7 +82,7 @@ def test_what_was_recorded_is_told_where_it_is_as_refuted_or_other(findings):
         claim = finding.claim.model_copy(
             update={"recorded": {"default": record(findings[of].judgement, CONDITIONS.numerics)}}
         )
-        return Finding(claim, finding.verdict, finding.judgement, finding.runs)
+        return make_finding(claim, finding.verdict, finding.judgement, finding.runs)
 
     refuted, reproduced = "q1-small-weights-lose-less", "q2-student-alone-below-teacher"
     assert "asrecorded" in joined(printed({"x": recorded(refuted, refuted)}, 120)).split("refuted(")[0]
@@ -94,7 +94,9 @@ def test_what_was_recorded_is_told_where_it_is_as_refuted_or_other(findings):
 def test_records_of_another_machine_are_told(findings):
     finding = findings["q1-small-weights-lose-less"]
     recorded = {"default": record(finding.judgement, "torch 2.9.1, cpu, aarch64 asimd, 1 thread")}
-    other = Finding(finding.claim.model_copy(update={"recorded": recorded}), finding.verdict, finding.judgement, {})
+    other = make_finding(
+        finding.claim.model_copy(update={"recorded": recorded}), finding.verdict, finding.judgement, {}
+    )
     line = " ".join(printed({"x": other}, 120).split())
     assert "1 records beside which verdicts are shown were made on torch 2.9.1, cpu, aarch64 asimd, 1 thread" in line
     assert f"these on {CONDITIONS.numerics}" in line

@@ -3,21 +3,18 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pytest_claims.claims.kinds import (
-    AccuracyClaim,
-    ComparisonClaim,
-    CurveClaim,
-    ParametersClaim,
-    SizeClaim,
-    region,
-)
+from our_project import make_finding
 
+from pytest_claims.claims.accuracy import AccuracyClaim
 from pytest_claims.claims.claims_file import record
+from pytest_claims.claims.comparison import ComparisonClaim
+from pytest_claims.claims.counts import ParametersClaim
+from pytest_claims.claims.curve import CurveClaim
+from pytest_claims.claims.size import SizeClaim
 from pytest_claims.report import text
-from pytest_claims.suite.judging import Finding
 from pytest_claims.verdicts.verdicts import Estimate, Verdict, estimate, judge, judge_exact, judge_suite
 
-ABOUT = {"id": "q1-x", "question": 1, "source": "ours", "statement": "s"}
+ABOUT = {"id": "q1-x", "section": "question 1", "source": "ours", "statement": "s"}
 COUNT = ParametersClaim(kind="parameters", models=("a", "b"), equals=256_779, **ABOUT)
 RATIO = SizeClaim(kind="size", measure="bytes", pairs=(("a", "b"),), ratio_at_least=3.9, **ABOUT)
 PERCENT = AccuracyClaim(kind="accuracy", model="a", published=84.0, tolerance=1.0, **ABOUT)
@@ -27,13 +24,13 @@ FALLING = CurveClaim(kind="curve", shape="falling", models=("a", "b", "c"), marg
 
 
 def found(claim, parts):
-    judgement = judge(parts, region(claim))
-    return Finding(claim, judgement.verdict, judgement, {})
+    judgement = judge(parts, claim.region())
+    return make_finding(claim, judgement.verdict, judgement, {})
 
 
 def found_exactly(claim, parts):
-    judgement = judge_exact(parts, region(claim))
-    return Finding(claim, judgement.verdict, judgement, {})
+    judgement = judge_exact(parts, claim.region())
+    return make_finding(claim, judgement.verdict, judgement, {})
 
 
 @pytest.mark.parametrize(
@@ -134,7 +131,7 @@ def test_explanation_of_inconclusive_tells_the_seeds_that_would_decide():
 def test_explanation_tells_of_a_refutation_that_correction_took_back():
     suite = {"x": ([(1.0, 1.4, 1.2)], region(POINTS))}
     judgement = judge_suite(suite, family_size=50)["x"]
-    explained = text.explanation(Finding(POINTS, judgement.verdict, judgement, {}))
+    explained = text.explanation(make_finding(POINTS, judgement.verdict, judgement, {}))
     assert f"inconclusive ({text.p_text(judgement.p_refuted)} of a refutation)" in explained
 
 
@@ -146,7 +143,7 @@ def test_explanation_of_one_seed_and_of_a_hopeless_tie():
 
 
 def test_explanation_of_what_was_not_judged_is_its_reason():
-    finding = Finding(POINTS, None, None, {}, "run a (seed 0) is not in the store")
+    finding = make_finding(POINTS, None, None, {}, "run a (seed 0) is not in the store")
     assert text.explanation(finding) == "run a (seed 0) is not in the store"
     assert text.measured(finding) == "not measured"
     assert text.verdict_text(finding) == "not judged"
@@ -175,8 +172,8 @@ def test_summary_counts_every_verdict(findings):
 def test_summary_counts_refutations_as_recorded_for_this_profile_only():
     finding = found(POINTS, [(2.1, 2.3, 1.9)])
     claim = POINTS.model_copy(update={"recorded": {"default": record(finding.judgement, "torch 1")}})
-    recorded = Finding(claim, finding.verdict, finding.judgement, {})
-    both = {"a": recorded, "b": finding, "c": Finding(POINTS, None, None, {})}
+    recorded = make_finding(claim, finding.verdict, finding.judgement, {})
+    both = {"a": recorded, "b": finding, "c": make_finding(POINTS, None, None, {})}
     assert text.summary(both, "default") == "2 refuted (1 as recorded), 1 not judged"
     assert text.summary(both, "quick") == "2 refuted (0 as recorded), 1 not judged"
     assert text.recorded_text(recorded, "default") == "refuted"

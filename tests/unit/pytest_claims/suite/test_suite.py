@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import flat_folder
+from our_project import OURS
 
-from experiments.profiles import ProfileError
 from pytest_claims.datasets.dataset import DatasetError, load_dataset
 from pytest_claims.keys.numerics import numerics_environment
 from pytest_claims.plan.planning import make_plan
+from pytest_claims.recipes.profile import ProfileError
 from pytest_claims.suite import suite as suite_module
 from pytest_claims.suite.suite import Suite, SuiteOptions
 
@@ -43,25 +44,29 @@ def store(tmp_path_factory):
 
 
 def test_the_profiles_seeds_can_be_replaced(tmp_path):
-    assert Suite(SuiteOptions("tiny", tmp_path)).seeds == Suite(SuiteOptions("tiny", tmp_path)).profile.seeds
-    assert Suite(SuiteOptions("tiny", tmp_path, seeds=(7,))).seeds == (7,)
+    assert (
+        Suite(SuiteOptions(OURS, "tiny", tmp_path)).seeds == Suite(SuiteOptions(OURS, "tiny", tmp_path)).profile.seeds
+    )
+    assert Suite(SuiteOptions(OURS, "tiny", tmp_path, seeds=(7,))).seeds == (7,)
 
 
 def test_options_reach_the_profile(tmp_path):
-    target = Suite(SuiteOptions("images", tmp_path, data_root=tmp_path / "images", skip_bad_images=True)).profile.target
+    target = Suite(
+        SuiteOptions(OURS, "images", tmp_path, data_root=tmp_path / "images", skip_bad_images=True)
+    ).profile.target
     assert (target.root, target.skip_bad_images) == (tmp_path / "images", True)
     with pytest.raises(ProfileError, match="--profile none"):
-        Suite(SuiteOptions("none", tmp_path))
+        Suite(SuiteOptions(OURS, "none", tmp_path))
 
 
 def test_the_same_options_give_the_same_plan(store):
-    first, second = (Suite(SuiteOptions("tiny", store)).plan({"student-scratch": [0, 1]}) for _ in range(2))
+    first, second = (Suite(SuiteOptions(OURS, "tiny", store)).plan({"student-scratch": [0, 1]}) for _ in range(2))
     assert first == second
     assert len(first.runs) == 2
 
 
 def test_the_plan_rests_on_data_and_environment(store):
-    suite = Suite(SuiteOptions("tiny", store))
+    suite = Suite(SuiteOptions(OURS, "tiny", store))
     hashes = {role: prepared.content_hash for role, prepared in suite.data.items()}
     assert set(hashes) == {"target", "source"}
     wanted = {"teacher-finetuned": [0]}
@@ -73,7 +78,7 @@ def test_the_plan_rests_on_data_and_environment(store):
 
 
 def test_effort_is_estimated_from_the_runs_of_the_store_for_this_data(store):
-    suite = Suite(SuiteOptions("tiny", store))
+    suite = Suite(SuiteOptions(OURS, "tiny", store))
     plan = suite.plan({"teacher-scratch": [0]})
     (planned,) = plan.runs.values()
     provenance = {
@@ -83,16 +88,16 @@ def test_effort_is_estimated_from_the_runs_of_the_store_for_this_data(store):
         "seconds": 77.5,
     }
     suite.store.save("e" * 64, lambda path: path.write_bytes(b"w"), {"accuracy": 9.0}, "", provenance)
-    later = Suite(SuiteOptions("tiny", store))
+    later = Suite(SuiteOptions(OURS, "tiny", store))
     assert later.estimator.evidence == 1
     assert [run.effort for run in later.plan({"teacher-scratch": [0, 1]}).runs.values()] == [pytest.approx(77.5)] * 2
     # Quick has 80 images a class where tiny has 12, and four epochs where tiny has one.
-    (quick,) = Suite(SuiteOptions("quick", store)).plan({"teacher-scratch": [0]}).runs.values()
+    (quick,) = Suite(SuiteOptions(OURS, "quick", store)).plan({"teacher-scratch": [0]}).runs.values()
     assert quick.effort == pytest.approx(4 * 80 / 12 * 77.5)
 
 
 def test_stored_are_the_finished_runs_of_the_plan(store):
-    suite = Suite(SuiteOptions("tiny", store))
+    suite = Suite(SuiteOptions(OURS, "tiny", store))
     plan = suite.plan({"student-scratch": [0, 1]})
     first, _ = plan.keys["student-scratch"]
     assert suite.stored(plan) == {}
@@ -107,7 +112,7 @@ def test_stored_are_the_finished_runs_of_the_plan(store):
 
 def test_published_numbers_are_judged_on_all_of_food11_alone(tmp_path, monkeypatch):
     root = flat_folder(tmp_path / "food", validation=["0_0.png", "1_0.png", "1_1.png"])
-    options = SuiteOptions("food11", tmp_path / "store", data_root=root, skip_bad_images=True)
+    options = SuiteOptions(OURS, "food11", tmp_path / "store", data_root=root, skip_bad_images=True)
     with pytest.raises(DatasetError, match="--profile food11: 5 images are not Food-11, which has 9,866 in training/"):
         _ = Suite(options).data
     (root / "validation" / "1_1.png").write_bytes(b"no image")
@@ -116,5 +121,5 @@ def test_published_numbers_are_judged_on_all_of_food11_alone(tmp_path, monkeypat
 
 
 def test_the_step_of_an_accuracy_is_one_validation_image(store):
-    suite = Suite(SuiteOptions("tiny", store))
+    suite = Suite(SuiteOptions(OURS, "tiny", store))
     assert suite.percent_of_an_image == 100 / (11 * 12)

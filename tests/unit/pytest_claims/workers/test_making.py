@@ -22,7 +22,12 @@ CNN = Architecture("experiments.models.question4", (("kind", "depthwise"), ("par
 def context(seed=0, watcher=None):
     dataset = make_fractal_dataset(FractalSpec(0, 2, 8, 4, 8, jitter=0.1, noise=0.02))
     return Context(
-        Recipe("experiments.builders.train", CNN, "target", BUDGET), seed, {}, dataset, torch.device("cpu"), watcher or Unwatched()
+        Recipe("experiments.builders.train", CNN, "target", BUDGET),
+        seed,
+        {},
+        dataset,
+        torch.device("cpu"),
+        watcher or Unwatched(),
     )
 
 
