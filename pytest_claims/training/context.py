@@ -5,21 +5,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pytest_claims.datasets.dataset import Dataset
 from pytest_claims.recipes.recipe import Recipe
-from pytest_claims.training.training import Watcher
+from pytest_claims.training.training import Images, Watcher
 from pytest_claims.training.training_state import Epoch
 
 
 @dataclass(frozen=True)
 class Parent:
-    """A finished run that another is made from."""
+    """A finished run that another is made from.
+
+    Attributes:
+        recipe: What it is.
+        weights: Its file.
+        measurements: Its numbers by name.
+        parents: What it is made from itself, by role.
+    """
 
     recipe: Recipe
     weights: Path
     measurements: Mapping[str, float]
+    parents: Mapping[str, "Parent"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class Context:
         device: Where to compute.
         watcher: Follows the training.
         weights_file: A file of pre-trained weights, if one was given.
+        measures: Functions that take measures of every model with data; only `@recipe` functions need them.
     """
 
     recipe: Recipe
@@ -43,6 +52,7 @@ class Context:
     device: torch.device
     watcher: Watcher
     weights_file: Path | None = None
+    measures: Mapping[str, Callable[[nn.Module, Images], float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
