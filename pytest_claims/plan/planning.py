@@ -116,9 +116,9 @@ def lineage(plan: Plan, planned: PlannedRun) -> dict[str, PlannedRun]:
 
 
 def code_modules(recipe: Recipe) -> list[str]:
-    """The modules that make a run of a recipe, with all that they import."""
+    """Return the modules that make a run of a recipe, or `module:function` where only a function of one does."""
     architecture = [recipe.architecture.module] if recipe.architecture else []
-    return [recipe.builder.partition(":")[0], *architecture, "pytest_claims.workers.making"]
+    return [recipe.builder, *recipe.code, *architecture, "pytest_claims.workers.making"]
 
 
 def _longest_paths(

@@ -20,7 +20,7 @@ before anything runs. No torch here: it is imported when a run is made.
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pytest_claims.recipes.catalog import Catalog
@@ -123,17 +123,23 @@ def measure(
     return decorate
 
 
-def catalog_of(functions: Iterable[RecipeFunction]) -> Catalog:
+def catalog_of(functions: Iterable[RecipeFunction], measures: Iterable[FunctionMeasure] = ()) -> Catalog:
     """Return the recipes of functions.
+
+    Args:
+        functions: Which of them may be made from others.
+        measures: Are taken of all models, and so count as their code.
 
     Raises:
         ValueError: A parent is no recipe, or recipes are made from each other in a circle.
     """
     by_name = {function.name: function for function in functions}
+    taken = [f"{measure.function.__module__}:{measure.name}" for measure in measures if measure.function]
     recipes: dict[str, Recipe] = {}
     for name in by_name:
         _add(name, by_name, recipes, ())
-    return Catalog(recipes)
+    code = ("pytest_claims.training.run", *taken)
+    return Catalog({name: replace(recipe, code=code) for name, recipe in recipes.items()})
 
 
 def _add(

@@ -158,7 +158,7 @@ def load_project(place: ProjectPlace) -> Project:
     return Project(
         place,
         profiles,
-        getattr(module, "recipes", None) or _recipes_of([v for v in values if isinstance(v, RecipeFunction)]),
+        getattr(module, "recipes", None) or _recipes_of(values),
         tuple(getattr(module, "DATA", ())),
         {measure.name: measure for measure in measures},
         tuple(getattr(module, "PLOTS", ())),
@@ -166,10 +166,13 @@ def load_project(place: ProjectPlace) -> Project:
     )
 
 
-def _recipes_of(functions: Sequence[RecipeFunction]) -> RecipeMaker:
+def _recipes_of(values: Sequence[object]) -> RecipeMaker:
+    functions = [value for value in values if isinstance(value, RecipeFunction)]
+    measures = [value for value in values if isinstance(value, FunctionMeasure)]
+
     def recipes(profile: Profile, request: ProfileRequest) -> Catalog:
         try:
-            return catalog_of(functions)
+            return catalog_of(functions, measures)
         except ValueError as error:
             raise ProjectError(str(error)) from error
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -73,3 +74,10 @@ class Built:
 
 
 Builder = Callable[[Context], Built]
+
+
+def builder_of(recipe: Recipe) -> Builder:
+    """The function that a recipe names."""
+    module, _, function = recipe.builder.partition(":")
+    builder: Builder = getattr(import_module(module), function or "build")
+    return builder

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pytest_claims.datasets.dataset import Dataset
 from pytest_claims.recipes.function import RecipeFunction
 from pytest_claims.recipes.recipe import Augmentation, Budget
-from pytest_claims.training.context import Built, Context, Parent
+from pytest_claims.training.context import Built, Context, Parent, builder_of
 from pytest_claims.training.training import (
     Batch,
     Images,
@@ -175,8 +175,6 @@ def rebuild(parent: Parent, context: Context) -> nn.Module:
     Raises:
         RecipeError: The layers are others than those that were stored.
     """
-    from pytest_claims.workers.making import builder_of
-
     recipe = builder_of(parent.recipe)
     if not isinstance(recipe, RecipeFunction):
         raise RecipeError(f"{parent.recipe.builder}: is no @recipe function, so its models are not loaded for others")
