@@ -14,6 +14,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pytest_claims.datasets.dataset import DatasetError
 from pytest_claims.datasets.named import DATASETS, named_dataset
 from pytest_claims.limits import MOST_SEEDS
 from pytest_claims.recipes.profile import TARGET, Profile, ProfileError, ProfileMaker, ProfileRequest
@@ -52,7 +53,9 @@ def profiles_in(folder: Path) -> dict[str, ProfileMaker]:
         tables = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("claims", {}).get("profiles", {})
     except (OSError, ValueError) as error:
         raise ProfileError(f"{path}: cannot be read ({error})") from error
-    return {str(name): _maker(path, str(name), table) for name, table in tables.items()}
+    if not isinstance(tables, dict):
+        raise ProfileError(f"{path}: tool.claims.profiles is {tables!r}, should be a table of profiles")
+    return {name: _maker(path, name, table) for name, table in tables.items()}
 
 
 def _maker(path: Path, name: str, fields: Mapping[str, object]) -> ProfileMaker:
@@ -68,14 +71,17 @@ def _maker(path: Path, name: str, fields: Mapping[str, object]) -> ProfileMaker:
         raise ProfileError(f"{where}: there is no data set {table.data!r}, should be one of {', '.join(DATASETS)}")
 
     def make(request: ProfileRequest) -> Profile:
-        spec = named_dataset(
-            table.data,
-            request.data_root,
-            resolution=table.resolution,
-            training_per_class=table.training_per_class,
-            validation_per_class=table.validation_per_class,
-            skip_bad_images=request.skip_bad_images,
-        )
+        try:
+            spec = named_dataset(
+                table.data,
+                request.data_root,
+                resolution=table.resolution,
+                training_per_class=table.training_per_class,
+                validation_per_class=table.validation_per_class,
+                skip_bad_images=request.skip_bad_images,
+            )
+        except DatasetError as error:
+            raise ProfileError(f"--profile {name}: {error}") from error
         return Profile(name=name, data=table.data, datasets={TARGET: spec}, seeds=tuple(range(table.seeds)))
 
     return make
