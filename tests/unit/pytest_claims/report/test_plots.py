@@ -15,6 +15,8 @@ from pytest_claims.report.measured_models import runs_by_model
 from pytest_claims.report.plot_sizes import bytes_text, draw_sizes, family, is_result
 from pytest_claims.report.plots import PLOTS, write_plots
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f"{plot.name}.{extension}" for plot in PLOTS for extension in ("png", "svg")]
 
 
