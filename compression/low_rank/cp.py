@@ -121,7 +121,8 @@ def _swept(kernel: Tensor, factors: list[Tensor]) -> list[Tensor]:
     grams = [factor.T @ factor for factor in factors]
 
     def solve(mode: int, wanted: Tensor) -> Tensor:
-        factor = _solved(math.prod((grams[other] for other in range(4) if other != mode), start=1), wanted)
+        first, second, third = (grams[other] for other in range(4) if other != mode)
+        factor = _solved(first * second * third, wanted)
         grams[mode] = factor.T @ factor
         return factor
 
@@ -137,7 +138,7 @@ def _swept(kernel: Tensor, factors: list[Tensor]) -> list[Tensor]:
 
 
 def _solved(gram: Tensor, wanted: Tensor) -> Tensor:
-    """The shortest factor (size, rank) with `factor @ gram` = `wanted`: components may be alike, so that there are many."""
+    """The shortest factor (size, rank) with `factor @ gram` = `wanted`; there are many where components are alike."""
     values, vectors = torch.linalg.eigh(gram)
     inverses = torch.where(values > 1e-12 * values[-1], 1 / values, 0)
     solution: Tensor = (wanted @ vectors * inverses) @ vectors.T

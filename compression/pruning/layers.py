@@ -83,7 +83,7 @@ def makes_channels(layer: nn.Module) -> bool:
 
 
 def is_plain_batch_norm(layer: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether it is torch's own, without hooks, and takes inputs of this shape, so that it gives outputs of the same."""
+    """Whether it is torch's own, without hooks, and takes inputs of this shape: its outputs have the same."""
     fits = len(shape) in _BATCH_NORM_DIMENSIONS.get(type(layer), ()) and channel_counts(layer) == (shape[1], shape[1])
     return fits and not (layer._forward_hooks or layer._forward_pre_hooks)
 
