@@ -147,7 +147,7 @@ class StudentProject:
 
 
 def take_interrupts() -> None:
-    """Lets SIGINT end the programs that this process starts: a shell's background jobs may have been told to ignore it."""
+    """Lets SIGINT end the programs that this process starts, though a shell's background job may ignore it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

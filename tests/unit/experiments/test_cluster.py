@@ -25,6 +25,8 @@ from experiments.numerics import numerics_environment
 from experiments.store import HISTORY, MEASUREMENTS, WEIGHTS, Failure, StoreError, run_files
 from experiments.suite import Suite, SuiteOptions
 
+pytestmark = pytest.mark.slow
+
 QUICK_TO_MISS_A_NODE = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 300,

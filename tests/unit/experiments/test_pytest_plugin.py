@@ -24,6 +24,7 @@ from experiments.code_fingerprint import ROOT
 from experiments.store import Failure
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.slow
 
 FILES = ("conftest.py", "pyproject.toml", "tests/reproduce/test_claims.py")
 UNIT_TEST = "tests/unit/test_unit.py"

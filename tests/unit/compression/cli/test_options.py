@@ -66,6 +66,7 @@ def test_wrong_usage_is_one_line_and_status_2(capsys, arguments, message):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_module_runs(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "compression", "inspect", str(tmp_path / "absent")],

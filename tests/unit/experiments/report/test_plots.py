@@ -15,6 +15,8 @@ from experiments.report.plot_pruning import draw_pruning
 from experiments.report.plot_sizes import bytes_text, draw_sizes, family, is_result
 from experiments.report.plots import PLOTS, write_plots
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f"{plot.name}.{extension}" for plot in PLOTS for extension in ("png", "svg")]
 
 
