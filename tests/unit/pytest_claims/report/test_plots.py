@@ -17,6 +17,8 @@ from pytest_claims.report.plots import PLOTS, write_plots
 
 pytestmark = pytest.mark.slow
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f"{plot.name}.{extension}" for plot in PLOTS for extension in ("png", "svg")]
 
 
