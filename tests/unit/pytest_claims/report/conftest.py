@@ -108,8 +108,8 @@ def judge_all(claims: tuple[Claim, ...], seeds: tuple[int, ...], data: str) -> d
     applicable = [claim for claim in claims if claim.applies(data)]
     runs = {claim.id: claim_runs(claim, seeds) for claim in applicable}
     parts = {
-        claim.id: quantities(
-            claim, lambda model, name, of=runs[claim.id]: [run.measurements[name] for run in of[model]]
+        claim.id: claim.quantities(
+            lambda model, name, of=runs[claim.id]: [run.measurements[name] for run in of[model]]
         )
         for claim in applicable
     }

@@ -129,7 +129,7 @@ def test_explanation_of_inconclusive_tells_the_seeds_that_would_decide():
 
 
 def test_explanation_tells_of_a_refutation_that_correction_took_back():
-    suite = {"x": ([(1.0, 1.4, 1.2)], region(POINTS))}
+    suite = {"x": ([(1.0, 1.4, 1.2)], POINTS.region())}
     judgement = judge_suite(suite, family_size=50)["x"]
     explained = text.explanation(make_finding(POINTS, judgement.verdict, judgement, {}))
     assert f"inconclusive ({text.p_text(judgement.p_refuted)} of a refutation)" in explained
