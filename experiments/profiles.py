@@ -64,9 +64,11 @@ class Profile(AnyProfile):
     distillation: Distillation
 
     @property
-    def draws_images(self) -> bool:
-        """Whether it needs no images of anybody's."""
-        return all(isinstance(spec, FractalSpec) for spec in self.datasets.values())
+    def resolution(self) -> int:
+        """Height and width of the target's images in pixels."""
+        if isinstance(self.target, FractalSpec | FolderSpec):
+            return self.target.resolution
+        raise ProfileError(f"profile {self.name}: its images should be drawn, or in a folder")
 
 
 _TURNED = Augmentation(shift=0.06, rotation=15.0, flip=False, views=10)

@@ -39,7 +39,7 @@ def report_recipes(profile: Profile, pretrained_weights: Path | None = None) -> 
     Raises:
         ProfileError: The file of weights does not exist.
     """
-    recipes = _untrained(profile.target.resolution)
+    recipes = _untrained(profile.resolution)
     recipes |= _teachers_and_students(profile, pretrained_weights)
     recipes |= in_family("quantized", _quantized(recipes))
     recipes |= in_family("pruned student", _pruned(profile, recipes["student-distilled-finetuned"]))

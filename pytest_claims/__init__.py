@@ -1,6 +1,6 @@
 """A pytest plugin in which every claim of a report is a test that makes models, measures them and judges.
 
-It knows no model and no operation: a project brings its own, see `recipes.project`.
+It knows no model and no operation: a project brings its own.
 
 * `claims`: what is claimed, one class a kind, and the file that holds it; `verdicts`: how numbers become a verdict
 * `recipes`: what a project tells: recipes, profiles, measures; `plan`: which runs they give, and in which order
@@ -8,4 +8,27 @@ It knows no model and no operation: a project brings its own, see `recipes.proje
 * `store`: where finished runs are kept; `workers`, `cluster`: who makes missing ones, here or on Ray
 * `suite`: all of it for one set of options; `report`: what is shown of it
 * `plugin`: brings it to pytest; `commands`: `python -m pytest_claims`
+
+What a project's recipes need is here:
+
+    from pytest_claims import Augmentation, Measure, measure, recipe
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_claims.recipes.function import measure, recipe
+    from pytest_claims.recipes.measure import Measure
+    from pytest_claims.recipes.recipe import Augmentation
+
+__all__ = ["Augmentation", "Measure", "measure", "recipe"]
+
+_HOMES = {"Augmentation": "recipes.recipe", "Measure": "recipes.measure", "measure": "recipes.function"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what users need when they ask for it: pytest imports this package in every project."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'recipes.function')}"), name)

@@ -203,7 +203,7 @@ def save_claims(results: ExpectedResults, path: Path) -> None:
         OSError: the file's folder cannot be written to; the file is then as it was.
     """
     claims = [_fields(claim) for claim in results.claims]
-    head = results.model_dump(mode="json", exclude_unset=True, exclude={"claims"})
+    head = results.model_dump(mode="json", exclude_unset=True, exclude={"claims"}, by_alias=True)
     text = _layout({**head, "claims": claims}) + "\n"
     target = path.resolve()
     with replacing(target) as temporary:

@@ -3,6 +3,7 @@
 Importing this needs only pydantic, so that collecting tests stays instant.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Self, TypeAlias
 
@@ -36,6 +37,7 @@ class ExpectedResults(Entry):
     """All claims of a report; ids are unique.
 
     Attributes:
+        schema_place: Where editors find the file's JSON Schema.
         format: Of the file.
         title: Of the report's page.
         sections: Titles of the sections that claims are shown in, by the names that claims use; without any, claims
@@ -43,6 +45,7 @@ class ExpectedResults(Entry):
         claims: In the order in which they are shown.
     """
 
+    schema_place: Annotated[Text | None, Field(alias="$schema")] = None
     format: int
     title: Text = "Claims"
     sections: Mapping[Text, Text] = Field(default_factory=dict)
@@ -66,3 +69,8 @@ class ExpectedResults(Entry):
                 known = ", ".join(self.sections)
                 raise ValueError(f"claims[{index}] ({claim.id}): section {claim.section!r} is not among {known}")
         return self
+
+
+def schema_text() -> str:
+    """Return the file's JSON Schema, as it is published."""
+    return json.dumps(ExpectedResults.model_json_schema(), indent=2) + "\n"

@@ -26,7 +26,7 @@ from pytest_claims.cluster.resources import Cluster, ClusterError, Demand, deman
 from pytest_claims.cluster.task import Job, Made, Refused, Result, make_on_node, remove_from_node
 from pytest_claims.keys.numerics import numerics_environment
 from pytest_claims.plan.open_runs import OpenRuns
-from pytest_claims.plan.planning import Plan, PlannedRun, code_modules
+from pytest_claims.plan.planning import Plan, PlannedRun, code_modules, lineage
 from pytest_claims.store import DamagedRunError, Failure, run_files
 from pytest_claims.store.run_lock import LockHeldError, RunLock
 from pytest_claims.suite.suite import Suite
@@ -62,7 +62,7 @@ def build_on_cluster(suite: Suite, wanted: Wanted, cluster: Cluster, console: Co
         )
         shown = stack.enter_context(display(plan, missing, console))
         try:
-            _Driver(suite, missing, cluster, shown).work(open_runs)
+            _Driver(suite, plan, missing, cluster, shown).work(open_runs)
         except RayError as error:
             raise ClusterError(f"--ray {cluster.address}: {error}") from error
 
@@ -95,8 +95,8 @@ class _Submitted:
 class _Driver:
     """The tasks of one session."""
 
-    def __init__(self, suite: Suite, missing: Iterable[str], cluster: Cluster, shown: Display) -> None:
-        self._suite, self._cluster, self._shown = suite, cluster, shown
+    def __init__(self, suite: Suite, plan: Plan, missing: Iterable[str], cluster: Cluster, shown: Display) -> None:
+        self._suite, self._plan, self._cluster, self._shown = suite, plan, cluster, shown
         self._needs = demand(suite.options.device, cluster)
         self._session = uuid.uuid4().hex
         self._environment = numerics_environment(suite.options.device)
@@ -116,7 +116,7 @@ class _Driver:
         """Sends runs out and takes them in until every run is finished, has failed or is blocked by one that has."""
         try:
             while waiting := open_runs.waiting():
-                self._shipped.keep({parent for planned in waiting for parent in planned.parents.values()})
+                self._shipped.keep({parent for planned in waiting for parent in lineage(self._plan, planned)})
                 self._submit([planned for planned in waiting if open_runs.is_ready(planned)])
                 self._listen()
         finally:
@@ -144,8 +144,11 @@ class _Driver:
             return
         role = planned.run.recipe.data
         data_hash = self._suite.data[role].content_hash if role else None
-        job = Job(self._session, planned, self._suite.options, data_hash, self._environment)
-        self._tasks[self._task.remote(job, self._events, *self._shipped.inputs(planned))] = _Submitted(planned, lock)
+        needed = lineage(self._plan, planned)
+        job = Job(self._session, planned, needed, self._suite.options, data_hash, self._environment)
+        self._tasks[self._task.remote(job, self._events, *self._shipped.inputs(planned, needed))] = _Submitted(
+            planned, lock
+        )
 
     def _listen(self) -> None:
         finished: list[Any] = []
@@ -245,12 +248,12 @@ class _Shipped:
         self._parents: dict[str, Any] = {}
         self._files: dict[Path, Any] = {}
 
-    def inputs(self, planned: PlannedRun) -> list[Any]:
+    def inputs(self, planned: PlannedRun, lineage: Iterable[str]) -> list[Any]:
         """The run's data, pre-trained weights and parents, as `make_on_node` takes them."""
         recipe = planned.run.recipe
         data = self._file(self._suite.data[recipe.data].path) if recipe.data else None
         weights = self._suite.options.pretrained_weights if "sha256" in dict(recipe.settings) else None
-        return [data, self._file(weights) if weights else None, *map(self._parent, planned.parents.values())]
+        return [data, self._file(weights) if weights else None, *map(self._parent, lineage)]
 
     def keep(self, parents: Container[str]) -> None:
         """Frees the memory of all parents but these."""

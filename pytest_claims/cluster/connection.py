@@ -84,7 +84,8 @@ def _started(cluster: Cluster, folder: Path) -> dict[str, Any]:
 def _copy_of_code(folder: Path, place: ProjectPlace, modules: Iterable[str]) -> Path:
     """This package, and of the project what its runs need: Ray ships the folder whole."""
     shutil.copytree(ROOT / ENGINE, folder / ENGINE, ignore=shutil.ignore_patterns("__pycache__"))
-    for name, module in reachable_modules([place.module, *modules], place.paths).items():
+    needed = [place.module, *(module.partition(":")[0] for module in modules)]
+    for name, module in reachable_modules(needed, place.paths).items():
         if name.partition(".")[0] != ENGINE:
             stem = folder.joinpath(*name.split("."))
             target = stem / module.path.name if module.path.name == "__init__.py" else stem.with_name(module.path.name)

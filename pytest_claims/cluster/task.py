@@ -45,6 +45,7 @@ class Job:
     Attributes:
         session: Names the session's folder on each node.
         planned: The run.
+        lineage: The runs whose files are sent with it, in their order.
         options: The user's; paths in them mean nothing on a node.
         data_hash: Content hash of the run's data, if it needs any.
         environment: What the machine that planned the run adds to its key.
@@ -52,6 +53,7 @@ class Job:
 
     session: str
     planned: PlannedRun
+    lineage: Mapping[str, PlannedRun]
     options: SuiteOptions
     data_hash: str | None
     environment: Mapping[str, object]
@@ -59,7 +61,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run is made from: its data set's file, a file of pre-trained weights, its parents in the plan's order."""
+    """What a run is made from: its data set's file, a file of pre-trained weights, the runs of its lineage."""
 
     data: Bytes | None
     weights: Bytes | None
@@ -135,9 +137,9 @@ def make_in_folder(job: Job, folder: Path, node: str, inputs: Inputs, emit: Call
     make_deterministic()
     key = job.planned.key
     suite = _suite_on_node(job, folder, inputs)
-    for parent, files in zip(job.planned.parents.values(), inputs.parents, strict=True):
+    for parent, files in zip(job.lineage, inputs.parents, strict=True):
         suite.store.add(parent, files)
-    work(suite, Plan({key: job.planned}, {}), emit)
+    work(suite, Plan({**job.lineage, key: job.planned}, {}), emit)
     if failure := suite.store.failure(key):
         return failure
     stored = suite.store.load(key)

@@ -1,4 +1,4 @@
-"""The command line of the run store: `python -m pytest_claims store list|verify|gc|export|import`.
+"""The command line: `python -m pytest_claims new FOLDER`, `schema`, and `store list|verify|gc|export|import`.
 
 Only the options are here; what they ask for is imported after they are read, so that `--help` comes at once.
 """
@@ -6,7 +6,7 @@ Only the options are here; what they ask for is imported after they are read, so
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
@@ -26,10 +26,8 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str]) -> int:
     """Runs a command; returns its exit status: 0 fine, 1 something is wrong with store or archive, 2 wrong usage."""
     options = _parser().parse_args(arguments)
-    from pytest_claims.commands import store_commands
-
     try:
-        status = store_commands.run(options)
+        status = _PROGRAMS[options.program](options)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever reads has seen enough, such as `head`. Python would complain once more when it closes the output.
@@ -42,9 +40,12 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(
-        prog="python -m pytest_claims", description="Care of the run store, beside pytest."
+        prog="python -m pytest_claims", description="What can be done beside running pytest."
     )
-    programs = parser.add_subparsers(required=True, metavar="PROGRAM")
+    programs = parser.add_subparsers(required=True, dest="program", metavar="PROGRAM")
+    new = programs.add_parser("new", help="writes a small project with claims, to be changed into one's own")
+    new.add_argument("folder", type=Path, metavar="FOLDER", help="new, or empty")
+    programs.add_parser("schema", help="prints the JSON Schema of the file of claims")
     store = programs.add_parser("store", help="lists, verifies, empties and moves finished runs", description=_TRUST)
     commands = store.add_subparsers(required=True, dest="command", metavar="COMMAND")
     where = _Parser(add_help=False)
@@ -59,6 +60,33 @@ def _parser() -> argparse.ArgumentParser:
         add(commands, where)
     return parser
 
+
+def _new(options: argparse.Namespace) -> int:
+    from pytest_claims.commands.new_project import NewProjectError, write_project
+
+    try:
+        names = write_project(options.folder)
+    except NewProjectError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{options.folder} has {', '.join(names)}\n\n    cd {options.folder}\n    pytest")
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from pytest_claims.claims.expected_results import schema_text
+
+    print(schema_text(), end="")
+    return 0
+
+
+def _store(options: argparse.Namespace) -> int:
+    from pytest_claims.commands import store_commands
+
+    return store_commands.run(options)
+
+
+_PROGRAMS: Mapping[str, Callable[[argparse.Namespace], int]] = {"new": _new, "schema": _schema, "store": _store}
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 

@@ -33,7 +33,7 @@ class Split:
     """The images of one split, with their labels.
 
     Attributes:
-        images: uint8, shape (n, height, width, 3), RGB, n >= 1.
+        images: uint8, shape (n, height, width, channels), n >= 1; 3 channels are RGB, 1 is grey.
         labels: int64, shape (n,), each 0 or more.
 
     Raises:
@@ -46,8 +46,10 @@ class Split:
     def __post_init__(self) -> None:
         _check_array("images", self.images, np.dtype(np.uint8), ndim=4)
         _check_array("labels", self.labels, np.dtype(np.int64), ndim=1)
-        if self.images.shape[3] != 3:
-            raise DatasetError(f"images have {self.images.shape[3]} channels; expected 3, shape (n, h, w, 3)")
+        if self.images.shape[3] not in (1, 3):
+            raise DatasetError(
+                f"images have {self.images.shape[3]} channels; expected 1 or 3, shape (n, h, w, channels)"
+            )
         if len(self.images) != len(self.labels):
             raise DatasetError(f"{len(self.images)} images but {len(self.labels)} labels; expected one each")
         if self.labels.min() < 0:
@@ -77,10 +79,10 @@ class Dataset:
             largest = int(split.labels.max())
             if largest >= len(self.classes):
                 raise DatasetError(f"{name} label {largest} is out of range; expected 0 to {len(self.classes) - 1}")
-        sizes = self.training.images.shape[1:3], self.validation.images.shape[1:3]
+        sizes = self.training.images.shape[1:], self.validation.images.shape[1:]
         if sizes[0] != sizes[1]:
             raise DatasetError(
-                f"images are {sizes[0]} (height, width) in training, {sizes[1]} in validation; expected one"
+                f"images are {sizes[0]} (height, width, channels) in training, {sizes[1]} in validation; expected one"
             )
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from pytest_claims.datasets.dataset import DatasetError, load_dataset, save_dataset, stored_hash
+from pytest_claims.datasets.dataset import DatasetError, content_hash, load_dataset, save_dataset, stored_hash
 from pytest_claims.datasets.fractal import FractalSpec, make_fractal_dataset
+from pytest_claims.datasets.idx import IdxSpec, read_idx_dataset
 from pytest_claims.datasets.image_folder import prepare_image_folder
 from pytest_claims.datasets.size import DataSize, stored_size
 from pytest_claims.keys.code_fingerprint import code_fingerprint
@@ -34,7 +35,7 @@ class FolderSpec:
     expected: tuple[int, int] | None = None
 
 
-DataSpec = FractalSpec | FolderSpec
+DataSpec = FractalSpec | IdxSpec | FolderSpec
 """What a data set is made from."""
 
 
@@ -62,6 +63,8 @@ def prepare(spec: DataSpec, cache: Path, progress: Progress | None = None) -> Pr
     try:
         if isinstance(spec, FractalSpec):
             return _prepare_fractal(spec, cache)
+        if isinstance(spec, IdxSpec):
+            return _prepare_idx(spec, cache)
         return _prepare_folder(spec, cache, progress)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -90,6 +93,18 @@ def _check_count(root: Path, size: DataSize, left_out: int, expected: tuple[int,
             f"{root}: has {images:,} images, should have {expected[0]:,} in training/ and {expected[1]:,} in "
             "validation/"
         )
+
+
+def _prepare_idx(spec: IdxSpec, cache: Path) -> PreparedData:
+    dataset = read_idx_dataset(spec)
+    found = content_hash(dataset)
+    path = cache / f"idx-{found[:16]}.safetensors"
+    try:
+        load_dataset(path)
+    except DatasetError:
+        cache.mkdir(parents=True, exist_ok=True)
+        save_dataset(dataset, path)
+    return PreparedData(path, found)
 
 
 def _prepare_fractal(spec: FractalSpec, cache: Path) -> PreparedData:

@@ -3,6 +3,10 @@
 Of the project's own modules and of this package's every statement counts. Comments, docstrings and layout don't, so
 that an edited docstring rebuilds nothing and an edited helper does. Of other people's packages the version counts.
 
+Of a function, given as `module:function`, only what it uses counts: the top-level statements of its module that bind
+names which it uses, and so on, through `from helpers import halve`, too; and statements that bind no name, such as a
+call. So an edited recipe rebuilds itself and what is made from it, and not its neighbours.
+
 A module that decides no byte of any run says so, and is left out with all that only it reaches:
 
     DECIDES_BYTES = False
@@ -16,7 +20,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
-from typing import TypeGuard
+
+from pytest_claims.keys.definitions import runtime_nodes, used_statements
 
 ENGINE = "pytest_claims"
 """This package."""
@@ -35,7 +40,7 @@ def code_fingerprint(modules: Iterable[str], paths: Sequence[Path] = ()) -> str:
     A process reads each module once: its code does not change while it runs.
 
     Args:
-        modules: Dotted names, of which each must exist.
+        modules: Dotted names, or `module:function`, of which each must exist.
         paths: The folders that the project's modules are imported from.
     """
     return _fingerprint(tuple(modules), tuple(paths))
@@ -52,12 +57,12 @@ def _fingerprint(modules: tuple[str, ...], paths: tuple[Path, ...]) -> str:
 
 @dataclass(frozen=True)
 class Module:
-    """What counts of a module.
+    """What counts of a module, or of one of its functions.
 
     Attributes:
         path: Its file.
         digest: Hash of its syntax tree without docstrings.
-        imports: Modules of the project that it imports.
+        imports: Modules of the project that it imports, and `module:name` for what it imports from one.
         packages: Other people's packages that it imports.
         silent: Whether it says that it decides no byte.
     """
@@ -73,7 +78,7 @@ def reachable_modules(modules: Iterable[str], paths: Sequence[Path] = (), *, sil
     """Return modules and all of the project's that they import, by name; parent packages are imported, too.
 
     Args:
-        modules: Dotted names, of which each must exist.
+        modules: Dotted names, or `module:function`, of which each must exist.
         paths: The folders that the project's modules are imported from.
         silent: Take in those that decide no byte, too.
     """
@@ -87,8 +92,8 @@ def reachable_modules(modules: Iterable[str], paths: Sequence[Path] = (), *, sil
             continue
         reached[name] = module
         waiting += module.imports
-        if "." in name:
-            waiting.append(name.rpartition(".")[0])
+        if package := name.partition(":")[0].rpartition(".")[0]:
+            waiting.append(package)
     return reached
 
 
@@ -107,22 +112,49 @@ def _distributions() -> Mapping[str, list[str]]:
 
 
 @cache
-def _read(name: str, paths: tuple[Path, ...]) -> Module:
+def _read(item: str, paths: tuple[Path, ...]) -> Module:
+    name, _, function = item.partition(":")
     path = module_path(name, paths)
     if path is None:
         raise ModuleNotFoundError(f"no module {name!r} under {' or '.join(map(str, paths or (ROOT,)))}")
+    tree = _parse(path)
+    silent = any(map(_says_silent, tree.body))
+    statements = used_statements(tree.body, function) if function else tree.body
+    if function and not statements:
+        raise ModuleNotFoundError(f"{path}: has no {function!r}")
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    own, foreign = set[str](), set[str]()
+    for node in (node for statement in statements for node in (statement, *runtime_nodes(statement))):
+        for imported, member in _imported_names(node, package):
+            own.update(_own(imported, member, paths, whole=not function))
+            top = imported.partition(".")[0]
+            if top not in sys.stdlib_module_names and not module_path(top, paths):
+                foreign.add(top)
+    digest = hashlib.sha256("".join(map(ast.dump, statements)).encode()).hexdigest()
+    return Module(path, digest, tuple(sorted(own)), tuple(sorted(foreign)), silent)
+
+
+@cache
+def _parse(path: Path) -> ast.Module:
+    """A module's syntax tree without docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    nodes = list(_runtime_nodes(tree))
-    for node in (tree, *nodes):
+    for node in (tree, *runtime_nodes(tree)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [statement for statement in node.body if not _is_docstring(statement)]
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    named = {imported for node in nodes for imported in _imported_names(node, package)}
-    own = {imported for imported in named if module_path(imported, paths)}
-    tops = {imported.partition(".")[0] for imported in named}
-    foreign = {top for top in tops if top not in sys.stdlib_module_names and not module_path(top, paths)}
-    digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-    return Module(path, digest, tuple(sorted(own)), tuple(sorted(foreign)), any(map(_says_silent, tree.body)))
+    return tree
+
+
+def _own(module: str, member: str, paths: tuple[Path, ...], *, whole: bool) -> Iterator[str]:
+    """What an import brings of the project: modules, and where only functions count, what is taken from one."""
+    path = module_path(module, paths)
+    if path is None:
+        return
+    if member and module_path(f"{module}.{member}", paths):
+        yield from (module, f"{module}.{member}")
+    elif member and not whole and used_statements(_parse(path).body, member):
+        yield f"{module}:{member}"
+    else:
+        yield module
 
 
 def module_path(name: str, paths: Sequence[Path] = ()) -> Path | None:
@@ -155,26 +187,11 @@ def _is_docstring(statement: ast.stmt) -> bool:
     )
 
 
-def _imported_names(node: ast.AST, package: str) -> Iterator[str]:
-    """The names that an import statement in a module of a package may import, modules or not."""
+def _imported_names(node: ast.AST, package: str) -> Iterator[tuple[str, str]]:
+    """The modules that an import statement in a module of a package names, each with what it takes from it, if so."""
     if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
+        yield from ((alias.name, "") for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
         above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
         module = ".".join([*above, *([node.module] if node.module else [])])
-        yield module
-        yield from (f"{module}.{alias.name}" for alias in node.names)
-
-
-def _runtime_nodes(tree: ast.Module) -> Iterator[ast.AST]:
-    """All nodes below but those under `if TYPE_CHECKING:`, which never run."""
-    waiting: list[ast.AST] = [tree]
-    while waiting:
-        parent = waiting.pop()
-        for node in parent.orelse if _is_for_type_checkers(parent) else ast.iter_child_nodes(parent):
-            yield node
-            waiting.append(node)
-
-
-def _is_for_type_checkers(node: ast.AST) -> TypeGuard[ast.If]:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        yield from ((module, alias.name) for alias in node.names)

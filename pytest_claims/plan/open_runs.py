@@ -21,13 +21,13 @@ class OpenRuns:
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self._store = store
-        self._plan = plan
+        self.plan = plan
         self._finished: set[str] = set()
 
     def states(self) -> dict[str, RunState]:
         """How far each run is, by key; parents before children."""
         states: dict[str, RunState] = {}
-        for key, planned in self._plan.runs.items():
+        for key, planned in self.plan.runs.items():
             states[key] = self._state(key, {states[p] for p in planned.parents.values() if p in states})
         return states
 
@@ -40,7 +40,7 @@ class OpenRuns:
 
     def waiting(self) -> list[PlannedRun]:
         """The runs that are neither finished nor failed, nor blocked by a failed one; parents before children."""
-        return [self._plan.runs[key] for key, state in self.states().items() if state is RunState.WAITING]
+        return [self.plan.runs[key] for key, state in self.states().items() if state is RunState.WAITING]
 
     def is_ready(self, planned: PlannedRun) -> bool:
         """Whether all parents are finished."""

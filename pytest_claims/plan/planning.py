@@ -99,10 +99,26 @@ def run_key(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def lineage(plan: Plan, planned: PlannedRun) -> dict[str, PlannedRun]:
+    """Return the runs whose files a run is made from, by key: its parents; for `@recipe` functions, all ancestors.
+
+    A function gets its parents as models, whose layers are found by calling their functions with their parents.
+    """
+    needed: dict[str, PlannedRun] = {}
+    waiting = list(planned.parents.values())
+    while waiting:
+        key = waiting.pop(0)
+        if key not in needed:
+            needed[key] = plan.runs[key]
+            if ":" in planned.run.recipe.builder:
+                waiting += plan.runs[key].parents.values()
+    return needed
+
+
 def code_modules(recipe: Recipe) -> list[str]:
-    """The modules that make a run of a recipe, with all that they import."""
+    """Return the modules that make a run of a recipe, or `module:function` where only a function of one does."""
     architecture = [recipe.architecture.module] if recipe.architecture else []
-    return [recipe.builder.partition(":")[0], *architecture, "pytest_claims.workers.making"]
+    return [recipe.builder, *recipe.code, *architecture, "pytest_claims.workers.making"]
 
 
 def _longest_paths(

@@ -1,11 +1,13 @@
-"""What a project tells of its claims: the module that pytest's option `claims_recipes` names.
+"""What a project tells of its claims: the module that pytest's setting `claims_recipes` names.
 
-The module may have, under these names:
+Its functions with `@recipe` and `@measure` are taken as they are; see `recipes.function`. Its profiles are the tables
+`[tool.claims.profiles.<name>]` of `pyproject.toml`; see `recipes.profile_tables`. What these can't say, the module may
+have under these names:
 
     PROFILES           profiles by name: functions that make one from a `ProfileRequest`
     recipes            function that gives, for a profile and a request, the `Catalog` of all recipes
     DATA               names of the data that profiles are measured on and claims are about
-    MEASURES           `Measure`s beside the ones that are known anyway
+    MEASURES           `Measure`s of numbers that recipes add to their measurements
     PLOTS              `Plot`s of results beside the ones that are drawn anyway
     REFERENCE_SECONDS  rough seconds by (builder, architecture's module), for estimates before there is evidence
 """
@@ -13,20 +15,26 @@ The module may have, under these names:
 import sys
 import sysconfig
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_claims.recipes.catalog import Catalog
+from pytest_claims.recipes.function import FunctionMeasure, MeasureFunction, RecipeFunction, catalog_of
 from pytest_claims.recipes.measure import BUILT_IN, Measure
 from pytest_claims.recipes.profile import Profile, ProfileError, ProfileMaker, ProfileRequest
+from pytest_claims.recipes.profile_tables import profiles_in
 
 if TYPE_CHECKING:
     from pytest_claims.report.plots import Plot
+
+
+RecipeMaker = Callable[[Profile, ProfileRequest], Catalog]
+"""Gives all recipes of a profile."""
 
 
 class ProjectError(ValueError):
@@ -62,11 +70,17 @@ class Project:
 
     place: ProjectPlace
     profiles: Mapping[str, ProfileMaker]
-    recipes: Callable[[Profile, ProfileRequest], Catalog]
+    recipes: RecipeMaker
     data: tuple[str, ...]
     measures: Mapping[str, Measure]
     plots: tuple["Plot", ...]
     reference_seconds: Mapping[tuple[str, str], float]
+
+    @property
+    def measure_functions(self) -> dict[str, MeasureFunction]:
+        """The functions of measures that are functions, by name."""
+        own = [measure for measure in self.measures.values() if isinstance(measure, FunctionMeasure)]
+        return {measure.name: measure.function for measure in own if measure.function}
 
     def profile(self, name: str, request: ProfileRequest) -> Profile:
         """Make the profile of a name.
@@ -134,23 +148,32 @@ def load_project(place: ProjectPlace) -> Project:
         raise ProjectError(
             f"claims_recipes: {place.module} cannot be imported ({type(error).__name__}: {error})"
         ) from error
+    profiles = getattr(module, "PROFILES", None) or profiles_in(place.paths[0])
+    if not profiles:
+        raise ProjectError(
+            f"{place.paths[0] / 'pyproject.toml'}: has no profile, should have a table [tool.claims.profiles.default]"
+        )
+    values = [value for _, value in sorted(vars(module).items())]
+    measures = [*BUILT_IN, *getattr(module, "MEASURES", ()), *(v for v in values if isinstance(v, FunctionMeasure))]
     return Project(
         place,
-        _attribute(module, "PROFILES"),
-        _attribute(module, "recipes"),
-        tuple(_attribute(module, "DATA")),
-        _by_name([*BUILT_IN, *getattr(module, "MEASURES", ())]),
+        profiles,
+        getattr(module, "recipes", None) or _recipes_of(values),
+        tuple(getattr(module, "DATA", ())),
+        {measure.name: measure for measure in measures},
         tuple(getattr(module, "PLOTS", ())),
         getattr(module, "REFERENCE_SECONDS", {}),
     )
 
 
-def _attribute(module: Any, name: str) -> Any:
-    try:
-        return getattr(module, name)
-    except AttributeError:
-        raise ProjectError(f"claims_recipes: module {module.__name__} has no {name!r}") from None
+def _recipes_of(values: Sequence[object]) -> RecipeMaker:
+    functions = [value for value in values if isinstance(value, RecipeFunction)]
+    measures = [value for value in values if isinstance(value, FunctionMeasure)]
 
+    def recipes(profile: Profile, request: ProfileRequest) -> Catalog:
+        try:
+            return catalog_of(functions, measures)
+        except ValueError as error:
+            raise ProjectError(str(error)) from error
 
-def _by_name(measures: Iterable[Measure]) -> dict[str, Measure]:
-    return {measure.name: measure for measure in measures}
+    return recipes

@@ -84,6 +84,7 @@ class Recipe:
         settings: What else the builder needs.
         parents: Role and recipe of each model that this one is made from.
         shared: Whether one run, with seed 0, serves all seeds.
+        code: Modules that make it beside its builder, or `module:function`.
         family: What plots and tables group it under; decides no byte.
         curve: Models with the same one are joined by a line in plots, from the parent of the first on; decides no byte.
         intermediate: Whether it is only a step to another model, which plots of results leave out; decides no byte.
@@ -96,6 +97,7 @@ class Recipe:
     settings: Settings = ()
     parents: tuple[tuple[str, "Recipe"], ...] = ()
     shared: bool = False
+    code: tuple[str, ...] = field(default=(), compare=False)
     family: str = field(default="", compare=False)
     curve: str = field(default="", compare=False)
     intermediate: bool = field(default=False, compare=False)

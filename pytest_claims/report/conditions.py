@@ -1,6 +1,6 @@
 """What claims were judged under, as every result says beside its numbers, and how results are laid out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -33,9 +33,10 @@ class Outline:
         """Return the title of a section."""
         return self.sections.get(name, name)
 
-    def in_order(self, names: set[str]) -> list[str]:
-        """Return some sections' names, in the order of the report."""
-        return [*(name for name in self.sections if name in names), *sorted(names.difference(self.sections))]
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """Return some sections' names, in the order of the report, each once."""
+        shown = dict.fromkeys(names)
+        return [name for name in dict.fromkeys((*self.sections, *shown)) if name in shown]
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def render_page(findings: Mapping[str, Finding], conditions: Conditions, plots: 
 
 def _sections(findings: Mapping[str, Finding], conditions: Conditions, plots: Sequence[Path]) -> list[Section]:
     sections, outline = [], conditions.outline
-    for number, name in enumerate(outline.in_order({finding.claim.section for finding in findings.values()}), 1):
+    for number, name in enumerate(outline.in_order(finding.claim.section for finding in findings.values()), 1):
         cards = [_card(found, conditions.profile) for found in findings.values() if found.claim.section == name]
         counted = Counter(card.verdict for card in cards)
         counts = [counted[verdict] for verdict in _VERDICTS]

@@ -33,7 +33,7 @@ def print_claims(findings: Mapping[str, Finding], conditions: Conditions, consol
     It is as wide as the console and, where that is no terminal, plain text.
     """
     outline = conditions.outline
-    for section in outline.in_order({finding.claim.section for finding in findings.values()}):
+    for section in outline.in_order(finding.claim.section for finding in findings.values()):
         shown = [finding for finding in findings.values() if finding.claim.section == section]
         console.print(_table(outline.section_title(section), shown, conditions.profile, console.width))
     for line in _reasons(findings):

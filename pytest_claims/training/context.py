@@ -2,24 +2,33 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pytest_claims.datasets.dataset import Dataset
 from pytest_claims.recipes.recipe import Recipe
-from pytest_claims.training.training import Watcher
+from pytest_claims.training.training import Images, Watcher
 from pytest_claims.training.training_state import Epoch
 
 
 @dataclass(frozen=True)
 class Parent:
-    """A finished run that another is made from."""
+    """A finished run that another is made from.
+
+    Attributes:
+        recipe: What it is.
+        weights: Its file.
+        measurements: Its numbers by name.
+        parents: What it is made from itself, by role.
+    """
 
     recipe: Recipe
     weights: Path
     measurements: Mapping[str, float]
+    parents: Mapping[str, "Parent"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,7 @@ class Context:
         device: Where to compute.
         watcher: Follows the training.
         weights_file: A file of pre-trained weights, if one was given.
+        measures: Functions that take measures of every model with data; only `@recipe` functions need them.
     """
 
     recipe: Recipe
@@ -43,6 +53,7 @@ class Context:
     device: torch.device
     watcher: Watcher
     weights_file: Path | None = None
+    measures: Mapping[str, Callable[[nn.Module, Images], float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,3 +74,10 @@ class Built:
 
 
 Builder = Callable[[Context], Built]
+
+
+def builder_of(recipe: Recipe) -> Builder:
+    """The function that a recipe names."""
+    module, _, function = recipe.builder.partition(":")
+    builder: Builder = getattr(import_module(module), function or "build")
+    return builder

@@ -26,7 +26,7 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Images:
-    """A split as tensors on the device: uint8 (n, 3, height, width), channels-last, and int64 (n,)."""
+    """A split as tensors on the device: uint8 (n, channels, height, width), channels-last, and int64 (n,)."""
 
     images: Tensor
     labels: Tensor
@@ -39,6 +39,12 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @torch.no_grad()
+    def outputs(self, model: nn.Module) -> Tensor:
+        """Return what a model answers to all images: float32 (n, ...)."""
+        with evaluation_mode(model):
+            return torch.cat([model(as_input(part)).float() for part in torch.split(self.images, EVALUATION_BATCH)])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Makes a model by calling its recipe's builder, and writes it down. Needs torch."""
 
-from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -8,8 +7,7 @@ from safetensors.torch import save_file
 from torch.utils import deterministic
 
 from pytest_claims.limits import THREADS_PER_RUN
-from pytest_claims.recipes.recipe import Recipe
-from pytest_claims.training.context import Builder, Built, Context
+from pytest_claims.training.context import Built, Context, builder_of
 from pytest_claims.training.training_state import Epoch
 
 
@@ -24,13 +22,6 @@ def make_deterministic() -> None:
 def make(context: Context) -> Built:
     """Calls the recipe's builder."""
     return builder_of(context.recipe)(context)
-
-
-def builder_of(recipe: Recipe) -> Builder:
-    """The function that a recipe names."""
-    module, _, function = recipe.builder.partition(":")
-    builder: Builder = getattr(import_module(module), function or "build")
-    return builder
 
 
 def write_weights(built: Built, path: Path) -> int:

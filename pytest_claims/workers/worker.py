@@ -24,7 +24,7 @@ import torch
 from pytest_claims.datasets.dataset import Dataset, DatasetError, load_dataset
 from pytest_claims.keys.numerics import numerics_environment
 from pytest_claims.plan.open_runs import OpenRuns
-from pytest_claims.plan.planning import Plan, PlannedRun
+from pytest_claims.plan.planning import Plan, PlannedRun, lineage
 from pytest_claims.store import Failure, Store, StoredRun, StoreError
 from pytest_claims.store.run_lock import LockHeldError
 from pytest_claims.suite.suite import Suite, SuiteOptions
@@ -144,14 +144,15 @@ def _make_if_free(suite: Suite, planned: PlannedRun, open_runs: OpenRuns, emit: 
     with _taken(suite.store, planned.key) as mine:
         if not mine or suite.store.load(planned.key) or suite.store.failure(planned.key):
             return False
-        parents = {role: stored for role, key in planned.parents.items() if (stored := suite.store.load(key))}
-        if lost := [key for role, key in planned.parents.items() if role not in parents]:
+        needed = lineage(open_runs.plan, planned)
+        stored = {key: (run, found) for key, run in needed.items() if (found := suite.store.load(key))}
+        if lost := needed.keys() - stored.keys():
             open_runs.lose(lost)
             return True
         data = _dataset(suite, planned)
         emit("start", key=planned.key)
         try:
-            _make(suite, planned, parents, data, emit)
+            _make(suite, planned, stored, data, emit)
         except StoreError:  # what is wrong with the store, such as a full disk, is no run's fault
             raise
         except Exception as error:  # whatever a builder raises belongs to this run alone
@@ -186,18 +187,22 @@ def _taken(store: Store, key: str) -> Iterator[bool]:
 
 
 def _make(
-    suite: Suite, planned: PlannedRun, parents: Mapping[str, StoredRun], data: Dataset | None, emit: Emit
+    suite: Suite,
+    planned: PlannedRun,
+    lineage: Mapping[str, tuple[PlannedRun, StoredRun]],
+    data: Dataset | None,
+    emit: Emit,
 ) -> None:
     watcher = RunWatcher(suite.store.checkpoint(planned.key), partial(emit, key=planned.key))
-    recipes = dict(planned.run.recipe.parents)
     context = Context(
         planned.run.recipe,
         planned.run.seed,
-        {role: Parent(recipes[role], run.weights, run.measurements) for role, run in parents.items()},
+        _parents(planned, lineage),
         data,
         torch.device(suite.options.device),
         watcher,
         suite.options.pretrained_weights,
+        suite.project.measure_functions,
     )
     built = make(context)
     _check_finite(built)
@@ -209,6 +214,17 @@ def _make(
         _provenance(suite, planned, watcher.seconds),
     )
     watcher.finish()
+
+
+def _parents(planned: PlannedRun, lineage: Mapping[str, tuple[PlannedRun, StoredRun]]) -> dict[str, Parent]:
+    """What a run is made from, and so on as far as it is known."""
+    parents = {}
+    for role, key in planned.parents.items():
+        if key in lineage:
+            parent, stored = lineage[key]
+            recipe = parent.run.recipe
+            parents[role] = Parent(recipe, stored.weights, stored.measurements, _parents(parent, lineage))
+    return parents
 
 
 def _check_finite(built: Built) -> None:
