@@ -184,3 +184,24 @@ def test_a_file_of_weights_that_is_missing_or_none_is_told_with_its_option(tmp_p
     path.write_bytes(b"weights")
     with pytest.raises(ProfileError, match=r"absent\.safetensors: no readable safetensors file"):
         make_catalog("images", tmp_path, path)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("teacher-scratch", "teacher"),
+        ("teacher-finetuned-8bit", "quantized"),
+        ("student-distilled-finetuned-16bit", "quantized"),
+        ("student-distilled-scratch", "student"),
+        ("conv-student-distilled", "convolutional student"),
+        ("pruned-0.9-3-tuned", "pruned student"),
+        ("cnn-ordinary-small", "question 4"),
+        ("cnn-group", "question 4"),
+        ("cnn-grouped-fitted-tuned", "compressed CNN"),
+        ("cnn-2bit-tuned", "quantized"),
+        ("cnn-composed-packed", "quantized"),
+        ("student-packed", "quantized"),
+    ],
+)
+def test_models_belong_to_families(default, model, name):
+    assert default[model].family == name
