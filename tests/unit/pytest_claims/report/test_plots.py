@@ -6,8 +6,8 @@ import matplotlib as mpl
 import pytest
 from PIL import Image
 
-from pytest_claims.report import plots as plots_module
 from experiments.plots import PLOTS
+from pytest_claims.report import plots as plots_module
 from pytest_claims.report.conditions import Outline
 from pytest_claims.report.drawn_before import RECORD
 from pytest_claims.report.plot_sizes import bytes_text, draw_sizes

@@ -91,9 +91,7 @@ def test_a_terminal_gets_colours_and_words(findings):
 def test_what_was_recorded_is_told_where_it_is_as_refuted_or_other(findings):
     def recorded(name, of):
         finding = findings[name]
-        claim = finding.claim.model_copy(
-            update={"recorded": {"default": record(findings[of].judgement, NUMERICS)}}
-        )
+        claim = finding.claim.model_copy(update={"recorded": {"default": record(findings[of].judgement, NUMERICS)}})
         return make_finding(claim, finding.verdict, finding.judgement, finding.runs)
 
     refuted, reproduced = "q1-small-weights-lose-less", "q2-student-alone-below-teacher"
