@@ -15,11 +15,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils import deterministic
 
-from pytest_claims.workers.making import make_deterministic
 from experiments.models import build_model
 from experiments.profiles import ProfileRequest, make_profile
 from pytest_claims.recipes.recipe import Architecture, Budget
 from pytest_claims.training.training import Images, Unwatched, augmented_batches, cross_entropy, fit
+from pytest_claims.workers.making import make_deterministic
 
 IMAGES = 512
 ROUNDS = 5

@@ -10,7 +10,7 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 def used_statements(body: Sequence[ast.stmt], name: str) -> list[ast.stmt]:
     """Return the top-level statements that bind a name, or names that these use, in the module's order.
 
-    Statements that bind no name, such as a call, may change anything and are always among them.
+    Statements that bind no name, such as a call, may change anything and are always among them; so is an import of `*`.
 
     Args:
         body: The module's statements.
@@ -40,7 +40,7 @@ def _bound_names(statement: ast.stmt) -> set[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            names.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
+            names.update((alias.asname or alias.name).partition(".")[0] for alias in node.names if alias.name != "*")
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
     return names

@@ -5,7 +5,7 @@ Drawing takes seconds, mostly to import matplotlib and to place labels, and most
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -26,15 +26,25 @@ def drawing_inputs(models: Mapping[str, MeasuredModel], conditions: Conditions, 
     Args:
         models: What is drawn.
         conditions: What is written beside it.
-        modules: That draw. All of their packages counts: to find out what each imports would take longer.
+        modules: That draw. All of their packages counts, and of a module in none all beside it: to find out what each
+            imports would take longer.
     """
-    specs = [find_spec(module.partition(".")[0]) for module in modules]
-    packages = {Path(spec.origin).parent for spec in specs if spec and spec.origin}
-    paths = sorted(path for package in packages for path in package.rglob("*.py"))
+    tops = {module.partition(".")[0] for module in modules}
+    paths = sorted({path for top in tops for path in _sources(top)})
     outline = replace(conditions.outline, plots=())
     words = (conditions.title, outline, [(str(path), file_hash(path)) for path in paths], version("matplotlib"))
     parts = repr((list(models.items()), words))
     return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def _sources(top: str) -> Iterator[Path]:
+    """The files of a package, or those that lie beside a module."""
+    spec = find_spec(top)
+    if spec and spec.submodule_search_locations:
+        for folder in spec.submodule_search_locations:
+            yield from Path(folder).rglob("*.py")
+    elif spec and spec.origin:
+        yield from Path(spec.origin).parent.glob("*.py")
 
 
 def is_drawn(folder: Path, names: Sequence[str], inputs: str) -> bool:

@@ -36,7 +36,7 @@ def draw_sizes(models: Mapping[str, MeasuredModel], conditions: Conditions) -> F
     if not models:
         return None
     figure, axes = style.new_figure("Accuracy over size", style.subtitle(conditions), (10, 6.6))
-    for number, family in enumerate(dict.fromkeys(outline.families.values()) or [""]):
+    for number, family in enumerate(dict.fromkeys([*outline.families.values(), ""])):
         _draw_family(axes, family, number, [model for model in models.values() if model.family == family])
     curves = _measured_curves(outline.curves, models)
     for curve in curves:

@@ -106,7 +106,7 @@ def test_every_claim_says_where_it_comes_from(committed):
         assert one.statement.endswith(".")
         assert one.note is None or one.note.endswith(".")
         if one.source.startswith("report, question"):
-            assert one.source.startswith(f"report, question {one.question}")
+            assert one.source.startswith(f"report, {one.section}")
 
 
 def test_every_curve_is_in_order_of_size(committed):

@@ -8,10 +8,10 @@ from our_project import make_profile
 
 from compression.distillation.logits import distillation_loss
 from experiments.models import build_model
-from experiments.profiles import PROFILES
+from experiments.profiles import DATA, FOOD11_IMAGES, PROFILES, SOURCE
 from pytest_claims.datasets.fractal import FractalSpec, make_fractal_dataset
 from pytest_claims.datasets.preparation import FolderSpec
-from pytest_claims.recipes.profile import ProfileError, ProfileRequest
+from pytest_claims.recipes.profile import TARGET, ProfileError, ProfileRequest
 from pytest_claims.recipes.recipe import Architecture
 from pytest_claims.training.training import Images, Unwatched, cross_entropy, fit, seed_initialisation
 
@@ -40,6 +40,10 @@ def test_seeds_count_from_0_and_none_was_calibrated_on(profile):
     assert 0 < len(profile.seeds) <= CALIBRATION_SEED
 
 
+def test_a_profiles_data_are_among_those_that_claims_may_name(profile):
+    assert profile.data in DATA
+
+
 def test_every_budget_trains(profile):
     for budget in vars(profile.budgets).values():
         assert budget.epochs >= 1
@@ -66,8 +70,9 @@ def test_a_profile_of_images_asks_for_their_folder(name, tmp_path):
     with pytest.raises(ProfileError, match=f"--profile {name}: needs --data-root, the folder that holds"):
         make_profile(name, ProfileRequest())
     request = ProfileRequest(data_root=tmp_path, skip_bad_images=True)
-    target = make_profile(name, request).target
-    assert target == FolderSpec(tmp_path, target.resolution, skip_bad_images=True)
+    profile = make_profile(name, request)
+    expected = FOOD11_IMAGES if name == "food11" else None
+    assert profile.datasets == {TARGET: FolderSpec(tmp_path, profile.resolution, True, expected)}
 
 
 @pytest.mark.parametrize("name", ["quick", "tiny"])
@@ -80,7 +85,8 @@ def test_a_shorter_profile_is_the_default_with_less(name):
         assert budget.learning_rate <= full.learning_rate
     assert short.distillation == default.distillation
     assert set(short.seeds) <= set(default.seeds)
-    for spec, full in ((short.target, default.target), (short.source, default.source)):
+    assert short.datasets.keys() == default.datasets.keys() == {TARGET, SOURCE}
+    for spec, full in ((short.datasets[role], default.datasets[role]) for role in default.datasets):
         assert spec.first_class == full.first_class
         assert spec.jitter <= full.jitter
         assert spec.noise <= full.noise
@@ -90,10 +96,11 @@ def test_a_shorter_profile_is_the_default_with_less(name):
 
 
 def test_source_and_target_share_no_class(profile):
-    if profile.source is not None:
+    if SOURCE in profile.datasets:
         assert isinstance(profile.target, FractalSpec)
         target, source = (
-            set(range(spec.first_class, spec.first_class + spec.classes)) for spec in (profile.target, profile.source)
+            set(range(spec.first_class, spec.first_class + spec.classes))
+            for spec in (profile.target, profile.datasets[SOURCE])
         )
         assert not target & source
 

@@ -1,21 +1,21 @@
 import hashlib
-import importlib.util
 from dataclasses import replace
 from itertools import pairwise
-from typing import get_args
 
 import numpy as np
 import pytest
-from our_project import make_profile
+from our_project import OURS, family, make_profile, operation
 from safetensors.numpy import save_file
 
 from experiments.builders import factorize, prune
 from experiments.method_recipes import CRITERIA, RANKS
-from experiments.profiles import PROFILES
+from experiments.plots.pruning import PROTOCOLS
+from experiments.profiles import DATA, PROFILES
 from experiments.recipes import RATES, REPORT_CLASSES, STEPS, pruning_curve, report_recipes
 from pytest_claims.claims.claims_file import check_names, load_claims
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.recipes.profile import ProfileError, ProfileRequest
+from pytest_claims.recipes.project import load_project
 
 
 def make_catalog(name, tmp_path, weights=None):
@@ -34,13 +34,13 @@ def default(tmp_path):
 
 
 def test_every_model_that_a_claim_names_has_a_recipe(catalog):
-    check_names(load_claims(ROOT / "expected_results.json"), catalog, get_args(DataName), PROFILES)
+    check_names(load_claims(ROOT / "expected_results.json"), catalog, load_project(OURS).measures, DATA, PROFILES)
 
 
 def test_every_recipe_has_a_builder_and_a_model_family(catalog):
     for recipe in catalog.values():
-        assert importlib.util.find_spec(f"experiments.builders.{recipe.operation}")
-        assert (ROOT / f"experiments/models/{recipe.architecture.family}.py").is_file()
+        assert (ROOT / f"experiments/builders/{operation(recipe)}.py").is_file()
+        assert (ROOT / f"experiments/models/{family(recipe.architecture)}.py").is_file()
 
 
 def test_every_recipe_makes_a_run_and_comes_after_its_parents(catalog):
@@ -52,13 +52,13 @@ def test_every_recipe_makes_a_run_and_comes_after_its_parents(catalog):
 
 
 def test_no_two_names_are_one_recipe_but_equal_architectures(catalog):
-    trained = [recipe for recipe in catalog.values() if recipe.operation != "initialize"]
+    trained = [recipe for recipe in catalog.values() if operation(recipe) != "initialize"]
     assert len(set(trained)) == len(trained)
 
 
 def test_only_what_has_no_seed_of_its_own_is_shared(catalog):
     shared = {name for name, recipe in catalog.items() if recipe.shared}
-    assert shared == {"backbone", *(name for name, recipe in catalog.items() if recipe.operation == "initialize")}
+    assert shared == {"backbone", *(name for name, recipe in catalog.items() if operation(recipe) == "initialize")}
 
 
 def test_budgets_and_distillation_are_the_profiles(default):
@@ -79,7 +79,7 @@ def test_budgets_and_distillation_are_the_profiles(default):
         "pruned-0.9-2-tuned": budgets.slim_fine_tune,
     }
     assert {name: default[name].budget for name in expected} == expected
-    distilled = [recipe for recipe in default.values() if recipe.operation == "distill"]
+    distilled = [recipe for recipe in default.values() if operation(recipe) == "distill"]
     assert len(distilled) == 3
     assert all(dict(recipe.settings) == vars(profile.distillation) for recipe in distilled)
 
@@ -99,7 +99,7 @@ def test_compared_models_differ_in_nothing_but_what_is_compared(default):
 def test_sizes_are_told_for_the_reports_classes_and_the_profiles_resolution(catalog):
     resolutions = set()
     for recipe in catalog.values():
-        if recipe.operation == "initialize":
+        if operation(recipe) == "initialize":
             assert dict(recipe.settings)["classes"] == REPORT_CLASSES
             assert (recipe.data, recipe.budget) == (None, None)
             resolutions.add(dict(recipe.settings)["resolution"])
@@ -121,12 +121,12 @@ def test_a_pruning_curve_prunes_the_step_before(default, rate, protocol):
 
 
 def test_the_protocols_differ_in_their_operation(default):
-    assert {default[f"pruned-0.9-{step}-bn"].operation for step in STEPS} == {"slim"}
-    assert {default[f"pruned-0.9-{step}-tuned"].operation for step in STEPS} == {"slim_finetune"}
+    assert {operation(default[f"pruned-0.9-{step}-bn"]) for step in STEPS} == {"slim"}
+    assert {operation(default[f"pruned-0.9-{step}-tuned"]) for step in STEPS} == {"slim_finetune"}
 
 
 def test_a_quantized_model_keeps_its_original(default):
-    quantized = {name: recipe for name, recipe in default.items() if recipe.operation == "quantize"}
+    quantized = {name: recipe for name, recipe in default.items() if operation(recipe) == "quantize"}
     assert quantized
     for name, recipe in quantized.items():
         original, _, bits = name.rpartition("-")
@@ -156,7 +156,7 @@ def test_a_fitted_rewriting_differs_from_a_random_one_in_its_weights_alone(defau
 
 
 def test_what_is_tuned_is_tuned_after_it_was_measured(default):
-    tuned = {name: recipe for name, recipe in default.items() if recipe.operation == "finetune"}
+    tuned = {name: recipe for name, recipe in default.items() if operation(recipe) == "finetune"}
     assert len(tuned) == 13
     for name, recipe in tuned.items():
         assert dict(recipe.parents)["original"] == default[name.rpartition("-")[0]]
@@ -164,7 +164,7 @@ def test_what_is_tuned_is_tuned_after_it_was_measured(default):
 
 def test_without_images_to_pretrain_on_the_backbone_is_torchvisions(tmp_path):
     backbone = make_catalog("images", tmp_path)["backbone"]
-    assert (backbone.operation, backbone.data) == ("import_weights", None)
+    assert (operation(backbone), backbone.data) == ("import_weights", None)
     assert dict(backbone.settings) == {"torchvision": "IMAGENET1K_V1"}
 
 
@@ -184,3 +184,37 @@ def test_a_file_of_weights_that_is_missing_or_none_is_told_with_its_option(tmp_p
     path.write_bytes(b"weights")
     with pytest.raises(ProfileError, match=r"absent\.safetensors: no readable safetensors file"):
         make_catalog("images", tmp_path, path)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("teacher-scratch", "teacher"),
+        ("teacher-finetuned-8bit", "quantized"),
+        ("student-distilled-finetuned-16bit", "quantized"),
+        ("student-distilled-scratch", "student"),
+        ("conv-student-distilled", "convolutional student"),
+        ("pruned-0.9-3-tuned", "pruned student"),
+        ("cnn-ordinary-small", "question 4"),
+        ("cnn-group", "question 4"),
+        ("cnn-grouped-fitted-tuned", "compressed CNN"),
+        ("cnn-2bit-tuned", "quantized"),
+        ("cnn-composed-packed", "quantized"),
+        ("student-packed", "quantized"),
+    ],
+)
+def test_models_belong_to_families(default, model, name):
+    assert default[model].family == name
+
+
+def test_only_what_is_measured_before_it_is_tuned_is_a_step_to_others(default):
+    assert {name for name, recipe in default.items() if recipe.intermediate} == {
+        *(f"cnn-pruned-{criterion}" for criterion in CRITERIA),
+        *(f"cnn-low-rank-{ranks}" for ranks in RANKS),
+        *(f"cnn-{kind}-{weights}" for kind in ("grouped", "separable") for weights in ("fitted", "random")),
+        *(f"cnn-{kind}-random-tuned" for kind in ("pruned", "grouped", "separable")),
+    }
+
+
+def test_curves_are_the_pruning_curves(default):
+    assert set(default.curves) == {tuple(pruning_curve(rate, protocol)) for rate in RATES for protocol in PROTOCOLS}

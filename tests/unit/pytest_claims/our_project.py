@@ -15,3 +15,13 @@ def make_profile(name: str, request: ProfileRequest) -> Profile:
 def make_finding(claim, verdict, judgement, runs, reason=""):
     """A finding of a claim on a measure that our project knows."""
     return Finding(claim, load_project(OURS).measures[claim.measure], verdict, judgement, runs, reason)
+
+
+def operation(recipe):
+    """The name of the module of ours that makes a recipe, such as `train`."""
+    return recipe.builder.removeprefix("experiments.builders.")
+
+
+def family(architecture):
+    """The name of the module of ours that has an architecture, such as `student`."""
+    return architecture.module.removeprefix("experiments.models.")

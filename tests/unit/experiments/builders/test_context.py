@@ -7,11 +7,11 @@ from experiments.builders.context import budget, dataset, fresh_model, image_siz
 from pytest_claims.training.training import augmented_batches
 
 
-def test_a_recipe_without_a_budget_or_data_is_told_by_its_operation(cnn):
+def test_a_recipe_without_a_budget_or_data_is_told_by_its_builder(cnn):
     context = replace(cnn.context, recipe=replace(cnn.context.recipe, budget=None), dataset=None)
-    with pytest.raises(ValueError, match="operation 'train': the recipe has no budget"):
+    with pytest.raises(ValueError, match=r"builder .experiments\.builders\.train.: the recipe has no budget"):
         budget(context)
-    with pytest.raises(ValueError, match="operation 'train': the recipe has no data"):
+    with pytest.raises(ValueError, match=r"builder .experiments\.builders\.train.: the recipe has no data"):
         dataset(context)
 
 

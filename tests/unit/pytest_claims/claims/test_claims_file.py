@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pytest_claims.claims.claim import ClaimsError, Recorded
 from pytest_claims.claims.claims_file import check_names, load_claims, record, save_claims, with_recorded
 from pytest_claims.keys.code_fingerprint import ROOT
+from pytest_claims.recipes.measure import BUILT_IN, Measure
 from pytest_claims.verdicts.verdicts import Judgement, Region, Verdict, judge
 
 COMMITTED = ROOT / "expected_results.json"
@@ -33,7 +34,7 @@ WRONG_FIELDS = [
     ("size", {"kind": ...}, "'kind' is missing, should be one of parameters"),
     ("size", {"measure": ...}, "the field 'measure' is missing"),
     ("size", {"measure": ..., "mesure": "bytes"}, "the field 'mesure' is unknown; did you mean 'measure'"),
-    ("size", {"measure": "byte"}, "measure is 'byte': Input should be 'parameters', 'macs' or 'bytes'"),
+    ("size", {"measure": "a byte"}, "measure is 'a byte': String should match pattern"),
     ("size", {"ratio_at_leest": 1}, "'ratio_at_leest' is unknown; did you mean 'ratio_at_least'"),
     ("size", {"zzz": 1}, "'zzz' is unknown; the fields are data, id, kind, measure"),
     ("size", {"ratio_at_least": True}, "ratio_at_least is True: Input should be a valid number"),
@@ -61,14 +62,15 @@ WRONG_FIELDS = [
     ("accuracy", {"tolerance": 0}, "tolerance is 0: Input should be greater than 0"),
     ("accuracy", {"at_least": 3}, "'published' stands beside 'at_least' or 'at_most'"),
     ("accuracy", {"published": ..., "tolerance": ...}, "nothing is asked: give 'published', or 'at_least'"),
-    ("accuracy", {"measure": "loss"}, "measure is 'loss': Input should be 'accuracy'"),
+    ("accuracy", {"measure": ""}, "measure is '': String should match pattern"),
     ("comparison", {"at_most": ...}, "nothing is asked: give 'above', or 'at_least' or 'at_most'"),
     ("comparison", {"at_least": 0.5}, "'at_least' is 0.5, should be below 'at_most', 0.5"),
     ("curve", {"margin": -1}, "the margin of a falling curve is -1, should be 0 or more"),
     ("curve", {"shape": "accelerating", "models": ["a", "b"]}, "'models' should be 3 or more"),
     ("curve", {"shape": "rising"}, "shape is 'rising': Input should be 'falling' or 'accelerating'"),
-    ("curve", {"question": 7}, "question is 7: Input should be less than or equal to 4"),
-    ("curve", {"question": 2}, "question is 2, so the id should start with 'q2-'"),
+    ("curve", {"section": ...}, "the field 'section' is missing"),
+    ("curve", {"section": 7}, "section is 7: Input should be a valid string"),
+    ("curve", {"section": " "}, "section is ' ': String should match pattern"),
     ("curve", {"statement": " "}, "statement is ' ': String should match pattern"),
     ("curve", {"recorded": {"p": {"verdict": "maybe"}}}, "recorded.p.verdict is 'maybe': Input should be"),
     ("curve", {"recorded": {"p": {"verdict": "not applicable"}}}, "recorded.p.verdict is 'not applicable'"),
@@ -91,11 +93,17 @@ def test_a_wrong_field_is_named_with_its_entry_and_what_would_be_right(tmp_path,
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("wrong", ["q5-x", "Q1-x", "q1", "q1_x", "q1-X", "q1-x-", "q1--x", "q1-x\n", "", 3])
+@pytest.mark.parametrize("wrong", ["Q1-x", "q1_x", "q1-X", "q1-x-", "-q1-x", "q1--x", "q1 x", "q1-x\n", "", 3])
 def test_an_id_that_is_not_kebab_case_is_refused(tmp_path, wrong):
     path = written(tmp_path / "claims.json", entry("size", id=wrong))
     with pytest.raises(ClaimsError, match=r"claims\[0\] .*: id is "):
         load_claims(path)
+
+
+@pytest.mark.parametrize("name", ["q5-x", "lenet", "8bit-is-enough", "2"])
+def test_an_id_needs_no_more_than_to_be_kebab_case(tmp_path, name):
+    path = written(tmp_path / "claims.json", entry("size", id=name, section="any"))
+    assert load_claims(path).claims[0].id == name
 
 
 WRONG_FILES = [
@@ -112,6 +120,9 @@ WRONG_FILES = [
     ('{"format": 1, "claims": [3]}', "claims[0] (no id): the content is 3: Input should be an object"),
     ('{"format": 1, "claim": []}', "the field 'claim' is unknown; did you mean 'claims'"),
     ('{"format": 1, "claims": [{"id": "q1-x", "id": "q1-y"}]}', "the field 'id' stands twice in the claim 'q1-y'"),
+    ('{"format": 1, "title": " ", "claims": []}', "title is ' ': String should match pattern"),
+    ('{"format": 1, "sections": {"a": ""}, "claims": []}', "sections.a is '': String should match pattern"),
+    ('{"format": 1, "sections": ["a"], "claims": []}', "sections is ['a']: Input should be"),
     ('{"format": NaN, "claims": []}', "NaN is not JSON; should be a finite number"),
     ('{"format": -Infinity, "claims": []}', "-Infinity is not JSON"),
     ('{"format": 1, "claims": ["\\ud800"]}', "Invalid JSON"),
@@ -143,6 +154,30 @@ def test_a_repeated_id_is_refused_with_both_places(tmp_path):
     path = written(tmp_path / "claims.json", entry("size"), entry("curve", id="q1-y"), entry("accuracy"))
     with pytest.raises(ClaimsError, match=r"claims\[2\] repeats the id 'q1-x' of claims\[0\]"):
         load_claims(path)
+
+
+def with_sections(path, sections, *entries):
+    path.write_text(json.dumps({"format": 1, "title": "All of it", "sections": sections, "claims": entries}))
+    return path
+
+
+def test_a_section_that_the_file_has_no_title_for_is_refused(tmp_path):
+    given_entries = (entry("size"), entry("curve", id="q1-y", section="question 2"))
+    path = with_sections(tmp_path / "claims.json", {"question 1": "One", "other": "Two"}, *given_entries)
+    with pytest.raises(ClaimsError) as caught:
+        load_claims(path)
+    told = "claims[1] (q1-y): section 'question 2' is not among question 1, other"
+    assert str(caught.value) == f"{path}: {told}"
+
+
+def test_title_and_sections_are_read_and_written_back(tmp_path):
+    path = with_sections(tmp_path / "claims.json", {"question 1": "One"}, entry("size"))
+    loaded = load_claims(path)
+    assert (loaded.title, loaded.sections) == ("All of it", {"question 1": "One"})
+    save_claims(loaded, path)
+    assert load_claims(path) == loaded
+    without = load_claims(written(tmp_path / "other.json", entry("size", section="any")))
+    assert (without.title, without.sections) == ("Claims", {})
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
@@ -209,8 +244,11 @@ def test_a_field_taken_away_is_missed_or_was_optional(tmp_path_factory, data):
 # Names
 
 
-def check_models(loaded, models):
-    check_names(loaded, models, ("fractal", "food-11"), ("default", "quick"))
+MEASURES = {measure.name: measure for measure in (*BUILT_IN, Measure("loss"), Measure("layers", exact=True))}
+
+
+def check_models(loaded, models=("a", "b", "c")):
+    check_names(loaded, models, MEASURES, ("fractal", "food-11"), ("default", "quick"))
 
 
 def test_a_model_that_no_recipe_makes_is_refused_with_the_closest():
@@ -225,9 +263,25 @@ def test_a_model_that_no_recipe_makes_is_refused_with_the_closest():
 def test_data_and_profiles_that_are_not_there_are_refused():
     elsewhere = results(entry("comparison", data="food11"))
     with pytest.raises(ClaimsError, match=r"\(q1-x\): no profile has the data 'food11'; did you mean 'food-11'"):
-        check_models(elsewhere, ["a", "b", "c"])
+        check_models(elsewhere)
     with pytest.raises(ClaimsError, match=r"recorded for the profile 'x', must be one of default, quick"):
-        check_models(results(entry("comparison", recorded={"x": {"verdict": "refuted"}})), ["a", "b", "c"])
+        check_models(results(entry("comparison", recorded={"x": {"verdict": "refuted"}})))
+
+
+def test_a_measure_that_is_not_known_is_refused():
+    check_models(results(entry("accuracy", measure="loss"), entry("size", id="q1-y", measure="layers")))
+    with pytest.raises(ClaimsError, match=r"\(q1-x\): no such measure is known 'byte'; did you mean 'bytes'"):
+        check_models(results(entry("size", measure="byte")))
+    with pytest.raises(ClaimsError, match=r"known 'x', must be one of parameters, macs, .*, loss, layers"):
+        check_models(results(entry("curve", measure="x")))
+
+
+@pytest.mark.parametrize("kind", ["size", "parameters"])
+@pytest.mark.parametrize("measure", ["accuracy", "loss"])
+def test_a_claim_that_one_seed_settles_is_about_an_exact_measure(kind, measure):
+    told = rf"\(q1-x\): '{measure}' differs from seed to seed, a claim of kind '{kind}' should be about an exact"
+    with pytest.raises(ClaimsError, match=told):
+        check_models(results(entry(kind, measure=measure)))
 
 
 # Recording and writing

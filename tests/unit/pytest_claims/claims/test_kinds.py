@@ -5,13 +5,15 @@ import pytest
 from claim_entries import BODIES, claim
 
 from pytest_claims.claims.claim import ClaimsError
+from pytest_claims.claims.claims_file import load_claims
 from pytest_claims.keys.code_fingerprint import ROOT
+from pytest_claims.recipes.measure import BUILT_IN, Measure
 from pytest_claims.verdicts.verdicts import Region, Verdict, judge, judge_exact
 
 
 def test_importing_claims_loads_nothing_slow():
     slow = "{'torch', 'numpy', 'scipy', 'pandas', 'statsmodels', 'pytest'}"
-    code = f"import sys, pytest_claims.claims.kinds; print(sorted({slow} & sys.modules.keys()))"
+    code = f"import sys, pytest_claims.claims.expected_results; print(sorted({slow} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -24,18 +26,18 @@ def test_a_claim_of_each_kind_is_frozen(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "models", "every_seed"),
+    ("kind", "models", "exact"),
     [
-        ("parameters", ("a", "b"), False),
-        ("size", ("a", "b"), False),
-        ("accuracy", ("a",), True),
-        ("comparison", ("a", "b", "c"), True),
-        ("curve", ("a", "b", "c"), True),
+        ("parameters", ("a", "b"), True),
+        ("size", ("a", "b"), True),
+        ("accuracy", ("a",), False),
+        ("comparison", ("a", "b", "c"), False),
+        ("curve", ("a", "b", "c"), False),
     ],
 )
-def test_needs_are_each_model_once_and_the_seeds(kind, models, every_seed):
-    needed = needs(claim(kind))
-    assert (needed.models, needed.every_seed) == (models, every_seed)
+def test_needs_are_each_model_once_and_the_seeds(kind, models, exact):
+    needing = claim(kind)
+    assert (needing.needed_models(), needing.exact) == (models, exact)
 
 
 def test_a_number_published_for_other_data_does_not_apply():
@@ -136,3 +138,85 @@ def test_above_excludes_equality_and_admits_the_smallest_excess():
     for accuracy, verdict in ((80.0, Verdict.REFUTED), (80.01, Verdict.REPRODUCED)):
         parts = better.quantities(lookup_in(a_accuracy=[accuracy], b_accuracy=[80.0]))
         assert judge_exact(parts, better.region()).verdict is verdict
+
+
+MEASURES = {measure.name: measure for measure in BUILT_IN}
+SECONDS, PLAIN = Measure("seconds", "s", decimals=1), Measure("loss", decimals=3)
+
+
+def expectation(kind, measure=None, **changes):
+    given = claim(kind, **changes)
+    return given.expectation(measure or MEASURES[given.measure])
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "expected"),
+    [
+        ("parameters", {"equals": 256779}, "256,779"),
+        ("parameters", {"equals": 11182155}, "11,182,155"),
+        ("parameters", {"equals": ..., "at_most": 299999}, "<= 299,999"),
+        ("parameters", {"equals": ..., "at_least": 2, "at_most": 4}, "2 to 4"),
+        ("size", {}, ">= 3.9 times"),
+        ("size", {"ratio_at_least": 0.95, "ratio_at_most": 1.05}, "0.95 to 1.05 times"),
+        ("size", {"ratio_at_least": ..., "ratio_above": 1}, "> 1 times"),
+        ("accuracy", {}, "88.41 +- 1.2"),
+        ("accuracy", {"published": 79.79, "tolerance": 0.8}, "79.79 +- 0.8"),
+        ("accuracy", {"published": ..., "tolerance": ..., "at_least": 99}, ">= 99"),
+        ("comparison", {}, "<= 0.5 points"),
+        ("comparison", {"at_most": ..., "at_least": 0}, ">= 0 points"),
+        ("comparison", {"at_most": ..., "above": 0}, "> 0 points"),
+        ("comparison", {"at_least": -0.5}, "-0.5 to 0.5 points"),
+        ("curve", {}, "each step <= 0.5 points"),
+        ("curve", {"shape": "accelerating", "margin": 0}, "the last step costs >= 0 points more than the first"),
+    ],
+)
+def test_what_is_expected_is_told_in_the_unit_of_the_kind(kind, changes, expected):
+    assert expectation(kind, **changes) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "of_seconds", "of_a_plain_number"),
+    [
+        ("size", ">= 3.9 times", ">= 3.9 times"),
+        ("accuracy", "88.41 +- 1.2 s", "88.41 +- 1.2"),
+        ("comparison", "<= 0.5 s", "<= 0.5"),
+        ("curve", "each step <= 0.5 s", "each step <= 0.5"),
+    ],
+)
+def test_units_are_the_measures(kind, of_seconds, of_a_plain_number):
+    assert expectation(kind, SECONDS) == of_seconds
+    assert expectation(kind, PLAIN) == of_a_plain_number
+    for measure, told in ((SECONDS, of_seconds), (PLAIN, of_a_plain_number)):
+        assert told.endswith(claim(kind).unit(measure))
+
+
+@pytest.mark.parametrize("kind", sorted(BODIES.keys() - {"size"}))
+def test_decimals_are_the_measures(kind):
+    assert [claim(kind).decimals(12.3456, measure) for measure in (SECONDS, PLAIN)] == [1, 3]
+
+
+@pytest.mark.parametrize(("ratio", "decimals"), [(43.547, 1), (3.99, 2), (0.99234, 3), (1234.5, 0), (0.0, 0)])
+def test_ratios_have_three_digits_whatever_the_measure(ratio, decimals):
+    assert claim("size").decimals(ratio, SECONDS) == decimals
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "names"),
+    [
+        ("parameters", {}, ("a", "b")),
+        ("size", {}, ("a / b",)),
+        ("accuracy", {}, ("a",)),
+        ("comparison", {}, ("a - b", "c - b")),
+        ("curve", {}, ("b - a", "c - b")),
+        ("curve", {"shape": "accelerating"}, ("(b - a) - (c - b)",)),
+    ],
+)
+def test_parts_are_named_in_the_order_of_the_quantities(kind, changes, names):
+    assert claim(kind, **changes).part_names() == names
+
+
+def test_every_claim_has_a_name_for_each_part_and_says_what_it_expects():
+    for one in load_claims(ROOT / "expected_results.json").claims:
+        parts = one.quantities(lambda model, _: [50.0 + len(model), 51.0])
+        assert len(one.part_names()) == len(parts)
+        assert one.expectation(MEASURES.get(one.measure, PLAIN))

@@ -28,8 +28,6 @@ from pytest_claims.workers.building import MOST_ATTEMPTS, build_missing
 
 pytestmark = pytest.mark.slow
 
-pytestmark = pytest.mark.slow
-
 QUICK_TO_MISS_A_NODE = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 300,

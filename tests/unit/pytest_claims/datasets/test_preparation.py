@@ -126,3 +126,14 @@ def test_what_was_left_out_is_noted_with_its_reason(tmp_path, folder):
     assert note.startswith("left out training/1_1.jpg: ")
     assert len(note) > len("left out training/1_1.jpg: ")
     assert len(load_dataset(prepared.path).training.labels) == 2
+
+
+def test_a_folder_that_should_be_a_known_data_set_has_its_images_those_counted_that_were_left_out(tmp_path, folder):
+    assert prepare(FolderSpec(folder, 8, expected=(2, 2)), tmp_path / "cache").notes == ()
+    (folder / "validation" / "1_1.jpg").write_bytes(b"no image")
+    with_bad = FolderSpec(folder, 8, skip_bad_images=True, expected=(2, 3))
+    assert len(prepare(with_bad, tmp_path / "cache").notes) == 1
+    for expected in ((2, 2), (9_000, 3)):
+        told = rf"images: has 5 images, should have {expected[0]:,} in training/ and {expected[1]} in validation/"
+        with pytest.raises(DatasetError, match=told):
+            prepare(replace(with_bad, expected=expected), tmp_path / "cache")

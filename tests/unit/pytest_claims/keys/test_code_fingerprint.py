@@ -1,4 +1,3 @@
-import ast
 import json
 import subprocess
 import sys
@@ -6,8 +5,10 @@ from itertools import count
 
 import pytest
 
-from pytest_claims.keys.code_fingerprint import PACKAGES, ROOT, code_fingerprint, reachable_modules
+from pytest_claims.keys import code_fingerprint as fingerprint_module
+from pytest_claims.keys.code_fingerprint import ROOT, code_fingerprint, reachable_modules
 
+PACKAGES = ("compression", "experiments", "pytest_claims")
 TREE = {
     "compression/__init__.py": "",
     "compression/deep/__init__.py": "",
@@ -18,6 +19,11 @@ TREE = {
     "experiments/other.py": "def other():\n    return 2\n",
 }
 MODULES = ("experiments.builder", "experiments.near", "experiments.other", "compression.deep.far")
+ENGINE_MODULES = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "pytest_claims").rglob("*.py")
+    if "template" not in path.parts
+]
 BUILDERS = sorted(
     f"experiments.builders.{path.stem}"
     for path in (ROOT / "experiments/builders").glob("*.py")
@@ -42,7 +48,16 @@ def write(tmp_path):
 
 
 def fingerprints(root):
-    return {name: code_fingerprint([name], root) for name in MODULES}
+    return {name: code_fingerprint([name], [root]) for name in MODULES}
+
+
+def reached(*names, root=ROOT):
+    return set(reachable_modules(names, [root]))
+
+
+def made_of(*names):
+    """What counts for runs of our builders."""
+    return reached(*names, "pytest_claims.workers.making")
 
 
 @pytest.mark.parametrize(
@@ -102,11 +117,7 @@ def test_an_edit_counts_for_whoever_reaches_it_and_for_nobody_else(write, edited
 )
 def test_every_form_of_import_is_followed(write, text):
     root = write({"experiments/builder.py": text})
-    assert reachable_modules(["experiments.builder"], root) == {
-        "experiments",
-        "experiments.builder",
-        "experiments.other",
-    }
+    assert reached("experiments.builder", root=root) == {"experiments", "experiments.builder", "experiments.other"}
 
 
 @pytest.mark.parametrize(
@@ -120,90 +131,276 @@ def test_every_form_of_import_is_followed(write, text):
 )
 def test_imports_for_type_checkers_and_of_others_are_not_followed(write, text):
     root = write({"experiments/builder.py": text})
-    assert reachable_modules(["experiments.builder"], root) == {"experiments", "experiments.builder"}
+    assert reached("experiments.builder", root=root) == {"experiments", "experiments.builder"}
 
 
 def test_modules_may_import_each_other(write):
     root = write(
         {"experiments/other.py": "import experiments.builder", "experiments/builder.py": "import experiments.other"}
     )
-    assert reachable_modules(["experiments.other"], root) == reachable_modules(["experiments.builder"], root)
+    assert reached("experiments.other", root=root) == reached("experiments.builder", root=root)
 
 
 def test_the_order_of_modules_does_not_count_but_their_names_do(write):
     root = write({"experiments/copy.py": TREE["experiments/other.py"]})
-    assert code_fingerprint(MODULES, root) == code_fingerprint(MODULES[::-1], root)
-    assert code_fingerprint(["experiments.copy"], root) != code_fingerprint(["experiments.other"], root)
+    assert code_fingerprint(MODULES, [root]) == code_fingerprint(MODULES[::-1], [root])
+    assert code_fingerprint(["experiments.copy"], [root]) != code_fingerprint(["experiments.other"], [root])
 
 
 def test_a_missing_module_is_named(write):
     root = write()
     with pytest.raises(ModuleNotFoundError, match=r"no module 'experiments\.absent' under .*") as caught:
-        code_fingerprint(["experiments.absent"], root)
-    assert str(root) in str(caught.value)
+        code_fingerprint(["experiments.absent"], [root, root / "elsewhere"])
+    assert f"{root} or {root / 'elsewhere'}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "found"),
+    [
+        ("compression/deep/near.py", "from . import far", {"compression.deep.far"}),
+        ("compression/deep/near.py", "from .far import far", {"compression.deep.far"}),
+        ("compression/deep/near.py", "from .. import flat", {"compression.flat"}),
+        ("compression/deep/near.py", "from ..flat import X", {"compression.flat"}),
+        ("compression/deep/near.py", "from .deeper.bottom import X", {"compression.deep.deeper.bottom"}),
+        ("compression/deep/__init__.py", "from .far import far", {"compression.deep.far"}),
+        ("compression/deep/__init__.py", "from . import far", {"compression.deep.far"}),
+        ("compression/deep/__init__.py", "from .. import flat", {"compression.flat"}),
+        ("compression/deep/near.py", "from . import absent\nfrom .absent import X", set()),
+    ],
+)
+def test_relative_imports_are_followed(write, module, text, found):
+    files = dict.fromkeys(("compression/flat.py", "compression/deep/deeper/bottom.py"), "X = 1")
+    root = write({**files, "compression/deep/deeper/__init__.py": "", module: text})
+    name = module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    parents = {"compression", "compression.deep"}
+    deeper = {"compression.deep.deeper"} if "deeper" in text else set()
+    assert reached(name, root=root) == parents | deeper | {name} | found
+
+
+def test_an_edit_counts_for_whoever_imports_it_relatively(write):
+    importing = {"experiments/builder.py": "from .near import near\nfrom . import other\n"}
+    for edited in ("experiments/near.py", "experiments/other.py", "compression/deep/far.py"):
+        roots = write(importing), write({**importing, edited: TREE[edited] + "EDITED = 1\n"})
+        before, after = (fingerprints(root)["experiments.builder"] for root in roots)
+        assert before != after
+
+
+SILENT = {
+    "experiments/silent.py": "import experiments.behind\n\nDECIDES_BYTES = False\n",
+    "experiments/behind.py": "X = 1\n",
+    "experiments/builder.py": "import experiments.silent\n",
+}
+
+
+@pytest.mark.parametrize("edited", ["experiments/silent.py", "experiments/behind.py"])
+def test_a_module_that_decides_no_byte_counts_for_nothing_nor_does_what_only_it_reaches(write, edited):
+    before, after = (write(files) for files in (SILENT, {**SILENT, edited: SILENT[edited] + "EDITED = 1\n"}))
+    assert fingerprints(before) == fingerprints(after)
+    assert {"experiments.silent", "experiments.behind"} <= reached("experiments.builder", root=before)
+    heard = set(reachable_modules(["experiments.builder"], [before], silent=False))
+    assert heard == {"experiments", "experiments.builder"}
+
+
+def test_what_a_silent_module_reaches_counts_for_whoever_reaches_it_without(write):
+    files = {**SILENT, "experiments/builder.py": "import experiments.silent\nimport experiments.behind\n"}
+    roots = write(files), write({**files, "experiments/behind.py": "X = 2\n"})
+    before, after = (fingerprints(root)["experiments.builder"] for root in roots)
+    assert before != after
+
+
+@pytest.mark.parametrize(
+    "text", ["DECIDES_BYTES = True", "DECIDES_BYTES = 0", "OTHER = False", "def f():\n    DECIDES_BYTES = False"]
+)
+def test_a_module_that_does_not_say_so_counts(write, text):
+    files = {"experiments/builder.py": "import experiments.other"}
+    before, after = (write({**files, "experiments/other.py": f"{text}\nX = {value}\n"}) for value in (1, 2))
+    assert fingerprints(before)["experiments.builder"] != fingerprints(after)["experiments.builder"]
+
+
+def test_silent_are_those_that_only_write_files_or_look_for_gpus():
+    silent = {name for name, module in reachable_modules(ENGINE_MODULES).items() if module.silent}
+    assert silent == {"pytest_claims.atomic_file", "pytest_claims.keys.gpus"}
+
+
+@pytest.fixture
+def versions(monkeypatch):
+    """Gives packages other versions, and takes care that they are asked for anew."""
+
+    def change(**changed):
+        real = fingerprint_module.version
+        monkeypatch.setattr(
+            fingerprint_module, "version", lambda name: changed.get(name.replace("-", "_")) or real(name)
+        )
+        forget()
+
+    def forget():
+        fingerprint_module._version.cache_clear()
+        fingerprint_module._fingerprint.cache_clear()
+
+    yield change
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.mark.parametrize(
+    ("text", "distribution"),
+    [
+        ("import numpy.random", "numpy"),
+        ("from numpy import random", "numpy"),
+        ("def build():\n    import numpy as np", "numpy"),
+        ("from PIL.Image import open", "pillow"),
+        ("import markdown_it", "markdown_it_py"),  # whose name differs from its package's
+    ],
+)
+def test_other_peoples_packages_count_by_their_version(write, versions, text, distribution):
+    root = write({"experiments/builder.py": text})
+    before = fingerprints(root)
+    versions(**{distribution: "0.0.1"})
+    after = fingerprints(root)
+    assert {name for name in MODULES if before[name] != after[name]} == {"experiments.builder"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import scipy, json, experiments.other",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import numpy",
+        "import lies_about",
+    ],
+)
+def test_the_version_of_a_package_that_is_not_imported_does_not_count(write, versions, text):
+    root = write({"experiments/builder.py": text})
+    before = fingerprints(root)
+    versions(numpy="0.0.1")
+    assert fingerprints(root) == before
+
+
+def test_a_package_of_a_silent_module_does_not_count(write, versions):
+    root = write({**SILENT, "experiments/behind.py": "import numpy\n"})
+    before = fingerprints(root)
+    versions(numpy="0.0.1")
+    assert fingerprints(root) == before
+
+
+def test_the_engine_is_found_wherever_a_project_is(write):
+    root = write({"experiments/builder.py": "from pytest_claims.limits import LOCAL", "pytest_claims/limits.py": "X"})
+    found = reachable_modules(["experiments.builder"], [root])
+    assert set(found) == {"experiments", "experiments.builder", "pytest_claims", "pytest_claims.limits"}
+    assert found["pytest_claims.limits"].path == ROOT / "pytest_claims/limits.py"
+    assert found["experiments.builder"].path == root / "experiments/builder.py"
+    assert reachable_modules(["pytest_claims.limits"]).keys() == {"pytest_claims", "pytest_claims.limits"}
+
+
+def test_the_first_of_the_projects_folders_that_has_a_module_counts(write):
+    first, second = write(), write({"experiments/other.py": "X = 2", "experiments/only.py": "import experiments.other"})
+    found = reachable_modules(["experiments.only"], [first, second])
+    assert {name: module.path.relative_to(ROOT.anchor).parts for name, module in found.items()} == {
+        "experiments": (first / "experiments/__init__.py").parts[1:],
+        "experiments.only": (second / "experiments/only.py").parts[1:],
+        "experiments.other": (first / "experiments/other.py").parts[1:],
+    }
+
+
+FUNCTIONS = """
+from experiments.near import near
+from experiments.other import other
+def build():
+    return near()
+def neighbour():
+    return other()
+"""
+
+
+@pytest.mark.parametrize(
+    ("edited", "text", "counts"),
+    [
+        ("experiments/builder.py", FUNCTIONS.replace("return near()", "return -near()"), True),
+        ("experiments/builder.py", FUNCTIONS.replace("return other()", "return -other()"), False),
+        ("experiments/near.py", TREE["experiments/near.py"].replace("return ", "return -"), True),
+        ("experiments/near.py", TREE["experiments/near.py"] + "def unused():\n    return 3\n", False),
+        ("experiments/other.py", "def other():\n    return 3\n", False),
+        ("compression/deep/far.py", "def far():\n    return 3\n", True),
+    ],
+)
+def test_of_a_function_what_it_uses_counts(write, edited, text, counts):
+    files = {"experiments/builder.py": FUNCTIONS}
+    roots = write(files), write({**files, edited: text})
+    before, after = (code_fingerprint(["experiments.builder:build"], [root]) for root in roots)
+    assert (before != after) == counts
+
+
+def test_a_missing_function_is_named_with_its_file(write):
+    root = write()
+    with pytest.raises(ModuleNotFoundError, match=r"experiments/builder\.py: has no 'absent'"):
+        code_fingerprint(["experiments.builder:absent"], [root])
+
+
+MAKERS = {
+    *("builders", "builders.context", "builders.compressed", "builders.teaching", "builders.frozen_teacher"),
+    *("models", "models.student_widths"),
+}
+"""Of ours, beside the builder itself."""
+
+ROOMS = {"atomic_file", "datasets", "keys", "limits", "recipes", "training", "workers"}
+"""Of the engine's, with what a run is made with; the rest is about claims, plans and what is kept."""
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_what_is_claimed_planned_or_kept_reaches_no_builder(builder):
-    reached = reachable_modules([builder, "pytest_claims.workers.making"])
-    names = "augmentation builders datasets file_hash frozen_teacher gpus making models numerics recipe training"
-    inner = (
-        "builders.context builders.compressed builders.teaching datasets.dataset models.student_widths training_state"
-    )
-    makers = {f"experiments.{name}" for name in f"{names} {inner}".split()}
-    others = {name for name in reached if name.startswith("experiments.")} - makers
+    found = made_of(builder)
+    others = {name for name in found if name.startswith("experiments.")} - {f"experiments.{name}" for name in MAKERS}
     assert others == {builder} | ({"experiments.builders.slim"} if "slim" in builder else set())
+    engine = {name.split(".")[1] for name in found if name.startswith("pytest_claims.")}
+    assert engine <= ROOMS
+    inner = {name for name in found if name.startswith(("pytest_claims.recipes.", "pytest_claims.workers."))}
+    assert inner == {"pytest_claims.recipes.recipe", "pytest_claims.workers.making"}
     assert {
         "pytest_claims.training.training",
         "pytest_claims.training.augmentation",
+        "pytest_claims.training.evaluation_mode",
         "compression.checkpoint",
-    } <= reached
+    } <= found
 
 
 def test_training_does_not_reach_what_only_compresses():
-    reached = reachable_modules(["experiments.builders.train", "pytest_claims.workers.making"])
+    found = made_of("experiments.builders.train")
     apart = {f"compression.{name}" for name in ("architecture", "batch_norm", "distillation", "low_rank", "pruning")}
     packing = {"compression.packing", "experiments.builders.compressed", "experiments.builders.teaching"}
-    assert not (apart | packing | {"experiments.builders.quantize", "experiments.builders.frozen_teacher"}) & reached
+    assert not (apart | packing | {"experiments.builders.quantize", "experiments.builders.frozen_teacher"}) & found
 
 
 @pytest.mark.parametrize("operation", ["distill", "slim", "slim_finetune", "quantize"])
 def test_the_reports_operations_do_not_reach_packed_models(operation):
-    reached = reachable_modules([f"experiments.builders.{operation}", "pytest_claims.workers.making"])
-    assert not {"compression.packing", "compression.low_rank", "experiments.builders.compressed"} & reached
+    found = made_of(f"experiments.builders.{operation}")
+    assert not {"compression.packing", "compression.low_rank", "experiments.builders.compressed"} & found
 
 
-def test_only_operation_and_family_are_imported_by_a_name_that_is_computed():
-    modules = reachable_modules([*BUILDERS, "pytest_claims.workers.making"])
-    dynamic = {name for name in modules if "import_module" in source(name)}
-    assert dynamic == {"pytest_claims.workers.making", "experiments.models"}
+def test_only_builders_architectures_and_the_engines_own_names_are_imported_by_a_name_that_is_computed():
+    modules = reachable_modules([*BUILDERS, "pytest_claims.workers.making"], [ROOT])
+    dynamic = {name for name, module in modules.items() if "import_module" in module.path.read_text("utf-8")}
+    assert dynamic == {"pytest_claims", "pytest_claims.training.context", "experiments.models"}
 
 
-def test_the_project_has_no_relative_imports_which_would_be_missed():
-    trees = [ast.parse(path.read_text("utf-8")) for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
-    imports = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    assert imports
-    assert not [node for node in imports if node.level]
-
-
-def source(name):
-    stem = ROOT.joinpath(*name.split("."))
-    path = stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
-    return path.read_text("utf-8")
-
-
-def test_reached_is_what_python_imports():
-    script = "import json, sys; import pytest_claims.suite.suite; print(json.dumps(sorted(sys.modules)))"
+def imported_by(module):
+    """The project's modules that Python has after importing one, and whether torch is among the others."""
+    script = f"import json, sys; import {module}; print(json.dumps(sorted(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, cwd=ROOT).stdout
-    imported = {name for name in json.loads(output) if name.partition(".")[0] in PACKAGES}
-    assert imported == reachable_modules(["pytest_claims.suite.suite"])
-    assert "torch" not in json.loads(output)
+    names = set(json.loads(output))
+    return {name for name in names if name.partition(".")[0] in PACKAGES}, "torch" in names
+
+
+@pytest.mark.parametrize("module", ["pytest_claims.suite.suite", "experiments.project"])
+def test_reached_is_what_python_imports_and_what_making_a_run_would_add(module):
+    imported, with_torch = imported_by(module)
+    assert imported <= reached(module)
+    assert reached(module) - imported <= reached("pytest_claims.training.run", "pytest_claims.report.page")
+    assert not with_torch
 
 
 def test_fingerprints_do_not_depend_on_the_place_of_the_project(tmp_path):
-    for package in PACKAGES:
+    for package in ("compression", "experiments"):
         for path in (ROOT / package).rglob("*.py"):
             target = tmp_path / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
-    assert code_fingerprint(BUILDERS, tmp_path) == code_fingerprint(BUILDERS)
+    assert code_fingerprint(BUILDERS, [tmp_path]) == code_fingerprint(BUILDERS, [ROOT])

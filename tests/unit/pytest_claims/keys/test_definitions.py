@@ -80,3 +80,8 @@ def test_names_inside_functions_bind_nothing_in_the_module():
 def test_what_is_for_type_checkers_alone_does_not_count():
     text = "if TYPE_CHECKING:\n    from x import T\nelse:\n    T = object\ndef f() -> T: return T()\n"
     assert used("f", text) == {"if TYPE_CHECKING:", "def f() -> T:"}
+
+
+def test_an_import_of_everything_may_bind_any_name_and_always_counts():
+    text = "from helpers import *\nfrom others import *\nfrom x import y\ndef f(): return halve(1)\n"
+    assert used("f", text) == {"def f():", "from helpers import *", "from others import *"}

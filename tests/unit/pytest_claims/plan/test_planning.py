@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from our_project import make_profile
+from our_project import OURS, make_profile, operation
 
 from experiments.recipes import report_recipes
 from pytest_claims.plan import planning
@@ -27,12 +27,12 @@ PROFILE = make_profile("default", ProfileRequest())
 
 
 def effort(recipe):
-    return 1.0 + len(recipe.architecture.family) * (recipe.budget.epochs if recipe.budget else 1)
+    return 1.0 + len(recipe.architecture.module) * (recipe.budget.epochs if recipe.budget else 1)
 
 
 def key(recipe=TEACHER, seed=0, parents=None, data=DATA, environment=ENVIRONMENT, name="teacher"):
     run = replace(CATALOG.run("teacher", seed), recipe=recipe, name=name)
-    return run_key(run, parents or {}, data, environment)
+    return run_key(run, parents or {}, data, environment, OURS.paths)
 
 
 def test_a_key_depends_on_everything_that_decides_the_bytes():
@@ -43,7 +43,7 @@ def test_a_key_depends_on_everything_that_decides_the_bytes():
         key(replace(TEACHER, architecture=Architecture("experiments.models.student"))),
         key(replace(TEACHER, settings=(("bits", 8),))),
         key(replace(TEACHER, data="source")),
-        key(replace(TEACHER, operation="slim")),
+        key(replace(TEACHER, builder="experiments.builders.slim")),
         key(parents={"initial": "a" * 64}),
         key(parents={"initial": "b" * 64}),
         key(parents={"original": "a" * 64}),
@@ -57,6 +57,7 @@ def test_a_key_depends_on_everything_that_decides_the_bytes():
 
 def test_a_key_depends_on_nothing_else():
     assert key(name="renamed") == key()
+    assert key(replace(TEACHER, family="large", curve="one", intermediate=True)) == key()
     assert key(data={**DATA, "source": "x" * 64}) == key()
     assert key(environment=dict(reversed(ENVIRONMENT.items()))) == key()
     parents = {"initial": "a" * 64, "original": "b" * 64}
@@ -66,32 +67,33 @@ def test_a_key_depends_on_nothing_else():
 def test_a_key_depends_on_the_code_of_builder_model_and_writer(monkeypatch):
     asked = []
 
-    def fingerprint(modules):
-        asked.append(sorted(modules))
+    def fingerprint(modules, paths):
+        asked.append((sorted(modules), paths))
         return "edited"
 
     before = key()
     monkeypatch.setattr(planning, "code_fingerprint", fingerprint)
     assert key() != before
-    assert asked == [["experiments.builders.train", "pytest_claims.workers.making", "experiments.models.resnet18"]]
+    modules = ["experiments.builders.train", "experiments.models.resnet18", "pytest_claims.workers.making"]
+    assert asked == [(modules, OURS.paths)]
 
 
-def test_an_operation_without_a_builder_is_named():
+def test_a_builder_that_is_not_there_is_named():
     with pytest.raises(ModuleNotFoundError, match=r"experiments\.builders\.shrink"):
-        key(replace(TEACHER, operation="shrink"))
+        key(replace(TEACHER, builder="experiments.builders.shrink"))
 
 
 def test_only_what_is_wanted_and_its_parents_is_planned():
-    plan = make_plan(CATALOG, {"teacher": (0, 1)}, DATA, ENVIRONMENT, effort)
+    plan = make_plan(CATALOG, {"teacher": (0, 1)}, DATA, ENVIRONMENT, effort, OURS.paths)
     assert [planned.run.title for planned in plan.runs.values()] == ["teacher (seed 0)", "teacher (seed 1)"]
-    plan = make_plan(CATALOG, {"student": (2,)}, DATA, ENVIRONMENT, effort)
+    plan = make_plan(CATALOG, {"student": (2,)}, DATA, ENVIRONMENT, effort, OURS.paths)
     assert [planned.run.title for planned in plan.runs.values()] == ["teacher (seed 2)", "student (seed 2)"]
-    assert make_plan(CATALOG, {}, DATA, ENVIRONMENT, effort).runs == {}
+    assert make_plan(CATALOG, {}, DATA, ENVIRONMENT, effort, OURS.paths).runs == {}
 
 
 def report_plan(profile=PROFILE, data=DATA, environment=ENVIRONMENT, seeds=(0, 1), estimate=effort):
     catalog = report_recipes(profile)
-    return catalog, make_plan(catalog, dict.fromkeys(catalog, seeds), data, environment, estimate)
+    return catalog, make_plan(catalog, dict.fromkeys(catalog, seeds), data, environment, estimate, OURS.paths)
 
 
 def test_each_run_is_planned_once_under_its_own_key():
@@ -116,7 +118,7 @@ def test_a_run_is_made_from_parents_of_its_own_seed_that_come_before_it():
 
 def test_two_names_for_one_recipe_have_one_run():
     catalog = Catalog({"teacher": TEACHER, "again": TEACHER})
-    plan = make_plan(catalog, {"teacher": (0,), "again": (0,)}, DATA, ENVIRONMENT, effort)
+    plan = make_plan(catalog, {"teacher": (0,), "again": (0,)}, DATA, ENVIRONMENT, effort, OURS.paths)
     assert plan.keys["teacher"] == plan.keys["again"]
     assert len(plan.runs) == 1
 
@@ -180,14 +182,14 @@ def test_another_budget_changes_its_models_and_what_is_made_of_them(field, start
     budgets = replace(PROFILE.budgets, **{field: replace(getattr(PROFILE.budgets, field), epochs=99)})
     catalog, before = report_plan()
     _, after = report_plan(replace(PROFILE, budgets=budgets))
-    made = {name for name, recipe in catalog.items() if recipe.operation in starts}
+    made = {name for name, recipe in catalog.items() if operation(recipe) in starts}
     assert changed(before, after) == descendants(catalog, made or starts)
 
 
 def test_another_temperature_changes_distilled_students_and_what_is_made_of_them():
     catalog, before = report_plan()
     _, after = report_plan(replace(PROFILE, distillation=replace(PROFILE.distillation, temperature=3.5)))
-    distilled = {name for name, recipe in catalog.items() if recipe.operation == "distill"}
+    distilled = {name for name, recipe in catalog.items() if operation(recipe) == "distill"}
     assert changed(before, after) == descendants(catalog, distilled)
 
 

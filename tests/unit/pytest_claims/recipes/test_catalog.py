@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from pytest_claims.recipes.catalog import Catalog, Run
@@ -68,10 +70,29 @@ def test_an_unknown_name_is_told():
 
 @pytest.mark.parametrize("name", ["", "Student", "a b", "a/b", "../a", ".a", "-a", "a\n", "ä"])
 def test_a_name_that_would_not_do_in_a_file_or_an_option_is_refused(name):
-    with pytest.raises(ValueError, match=r"use lower-case letters, digits, '-' and '\.'"):
+    with pytest.raises(ValueError, match=r"use lower-case letters, digits, '-', '_' and '\.'"):
         Catalog({name: BACKBONE}).run(name, 0)
 
 
-@pytest.mark.parametrize("name", ["student", "pruned-0.95-1-bn", "8bit"])
+@pytest.mark.parametrize("name", ["student", "pruned-0.95-1-bn", "8bit", "lenet_half"])
 def test_a_good_name_is_taken(name):
     assert Catalog({name: BACKBONE}).run(name, 0).name == name
+
+
+def test_a_curve_joins_its_models_from_the_parent_of_the_first_on():
+    def step(parent, curve="fast"):
+        return Recipe(
+            "experiments.builders.slim", parents=(("original", parent),), curve=curve, settings=(("of", curve),)
+        )
+
+    first, slow = step(TEACHER), step(TEACHER, "slow")
+    second = replace(step(first), settings=(("of", "second"),))
+    catalog = Catalog({**RECIPES, "slow-1": slow, "fast-1": first, "fast-2": second})
+    assert catalog.curves == (("teacher", "slow-1"), ("teacher", "fast-1", "fast-2"))
+    assert Catalog(RECIPES).curves == ()
+
+
+def test_a_curve_may_begin_with_a_model_that_has_no_parent():
+    first = replace(BACKBONE, curve="only")
+    second = Recipe("experiments.builders.slim", parents=(("original", first),), curve="only")
+    assert Catalog({"a": first, "b": second}).curves == (("a", "b"),)

@@ -1,4 +1,4 @@
-from pytest_claims.report.conditions import Conditions
+from pytest_claims.report.conditions import Conditions, Outline
 
 
 def test_title_names_data_profile_and_number_of_seeds():
@@ -7,3 +7,15 @@ def test_title_names_data_profile_and_number_of_seeds():
 
 def test_title_of_one_seed_is_singular():
     assert Conditions("quick", "fractal", (0,), "").title == "fractal images, profile quick, 1 seed"
+
+
+def test_sections_come_in_the_reports_order_and_unknown_ones_after_them_each_once():
+    outline = Outline(sections={"b": "The second letter", "a": "The first"})
+    assert outline.in_order(["x", "a", "c", "b", "a", "x"]) == ["b", "a", "x", "c"]
+    assert outline.in_order([]) == []
+    assert [outline.section_title(name) for name in ("a", "x")] == ["The first", "x"]
+
+
+def test_an_outline_that_nobody_gave_holds_nothing():
+    assert Conditions("quick", "fractal", (0,), "").outline == Outline()
+    assert (Outline().sections, Outline().families, Outline().curves, Outline().plots) == ({}, {}, (), ())

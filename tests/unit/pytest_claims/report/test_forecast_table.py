@@ -36,7 +36,7 @@ SECONDS = {"base": 4.0, "teacher": 30.0, "student": 50.0, "other": 600.0}
 
 @pytest.fixture(autouse=True)
 def no_builders(monkeypatch):
-    monkeypatch.setattr("pytest_claims.plan.planning.code_fingerprint", lambda modules: "code")
+    monkeypatch.setattr("pytest_claims.plan.planning.code_fingerprint", lambda modules, paths: "code")
 
 
 def make_forecast(jobs=2, evidence=0, **states):

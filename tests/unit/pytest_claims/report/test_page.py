@@ -3,9 +3,9 @@ from html.parser import HTMLParser
 import pytest
 from our_project import make_finding
 
+from experiments.plots import PLOTS
 from pytest_claims.report import text
 from pytest_claims.report.page import render_page, write_page
-from pytest_claims.report.plots import PLOTS
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
@@ -73,7 +73,7 @@ def test_runs_are_told_with_key_folder_and_measurements(page, findings):
 def test_each_part_of_a_curve_is_told(page, findings):
     finding = findings["q3-rate-90-bn-accuracy-falls"]
     for part in finding.judgement.estimates:
-        assert text.estimate_text(finding.claim, part) in page.text
+        assert text.estimate_text(finding, part) in page.text
 
 
 def test_the_page_is_accessible_and_needs_nothing_else(page):

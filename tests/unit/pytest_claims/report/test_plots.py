@@ -6,25 +6,16 @@ import matplotlib as mpl
 import pytest
 from PIL import Image
 
-from experiments.plots.distillation import draw_distillation
-from experiments.plots.pruning import draw_pruning
+from experiments.plots import PLOTS
 from pytest_claims.report import plots as plots_module
-from pytest_claims.report.accuracies import measured_models
+from pytest_claims.report.conditions import Outline
 from pytest_claims.report.drawn_before import RECORD
-from pytest_claims.report.measured_models import runs_by_model
-from pytest_claims.report.plot_sizes import bytes_text, draw_sizes, family, is_result
-from pytest_claims.report.plots import PLOTS, write_plots
+from pytest_claims.report.plot_sizes import bytes_text, draw_sizes
+from pytest_claims.report.plots import SIZES, all_plots, write_plots
 
 pytestmark = pytest.mark.slow
 
-pytestmark = pytest.mark.slow
-
-NAMES = [f"{plot.name}.{extension}" for plot in PLOTS for extension in ("png", "svg")]
-
-
-@pytest.fixture(scope="module")
-def models(findings):
-    return measured_models(runs_by_model(findings))
+NAMES = [f"{plot.name}.{extension}" for plot in (SIZES, *PLOTS) for extension in ("png", "svg")]
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +24,11 @@ def plots(findings, conditions, tmp_path_factory):
     paths = write_plots(findings, conditions, tmp_path_factory.mktemp("plots"))
     assert dict(mpl.rcParams) == before
     return paths
+
+
+def test_the_plots_are_the_one_of_sizes_and_the_projects(conditions):
+    assert all_plots(conditions.outline) == (SIZES, *PLOTS)
+    assert all_plots(Outline()) == (SIZES,)
 
 
 def test_every_plot_is_written_as_png_and_svg(plots):
@@ -105,92 +101,40 @@ def test_a_file_that_is_not_as_it_was_drawn_is_drawn_again(few, conditions, tmp_
 
 def test_other_findings_and_other_conditions_are_drawn_anew(findings, few, conditions, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(plots_module, "_draw", lambda plot, models, subtitle, _: drawn.append((len(models), subtitle)))
+    monkeypatch.setattr(
+        plots_module, "_draw", lambda plot, models, conditions, _: drawn.append((len(models), conditions.title))
+    )
     other = replace(conditions, profile="other")
     for found, under in ((few, conditions), (few, conditions), (few, other), (findings, other)):
         write_plots(found, under, tmp_path)
-    assert len(drawn) == 3 * len(PLOTS)
+    assert len(drawn) == 3 * len(all_plots(conditions.outline))
     assert len(set(drawn)) == 3
 
 
-def test_question_3_has_a_line_for_each_rate_and_protocol_with_its_intervals(models):
-    figure = draw_pruning(models, "subtitle")
-    (axes,) = figure.axes
-    assert len(axes.containers) == 4
-    for container, (rate, protocol) in zip(
-        axes.containers, [(0.95, "tuned"), (0.9, "tuned"), (0.95, "bn"), (0.9, "bn")], strict=True
-    ):
-        names = ["student-distilled-finetuned", *(f"pruned-{rate}-{step}-{protocol}" for step in range(1, 6))]
-        line, _, (bars,) = container
-        assert list(line.get_xdata()) == [models[name].parameters for name in names]
-        assert list(line.get_ydata()) == [models[name].estimate.mean for name in names]
-        ends = [sorted(end for _, end in segment) for segment in bars.get_segments()]
-        intervals = [(models[name].estimate.lower, models[name].estimate.upper) for name in names]
-        assert [pytest.approx(end) for end in ends] == [list(interval) for interval in intervals]
-    assert not axes.xaxis_inverted()
-    assert len(figure.legends[0].get_texts()) == 5
-
-
-def test_question_3_draws_only_what_was_measured(models):
-    bn = {name: model for name, model in models.items() if "tuned" not in name.split("-")}
-    (axes,) = draw_pruning(bn, "").axes
-    assert len(axes.containers) == 2
-    assert draw_pruning({name: models[name] for name in ("student-distilled-finetuned", "cnn-group")}, "") is None
-
-
-def test_question_2_names_and_numbers_each_model(models):
-    (axes,) = draw_distillation(models, "subtitle").axes
-    labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert [label[-1] for label in labels] == list("abcde")
-    numbers = [f"{models[name].estimate.mean:.2f}" for name in ("teacher-scratch", "student-distilled-finetuned")]
-    shown = [annotation.get_text() for annotation in axes.texts]
-    assert set(numbers) <= set(shown)
-    assert "does not start at 0" in axes.get_xlabel()
-    assert draw_distillation({"cnn-group": models["cnn-group"]}, "") is None
-
-
-def test_sizes_have_a_logarithmic_axis_a_point_for_each_final_model_and_labels_that_do_not_overlap(models):
-    figure = draw_sizes(models, "subtitle")
+def test_sizes_have_a_logarithmic_axis_a_point_for_each_final_model_and_labels_that_do_not_overlap(models, conditions):
+    figure = draw_sizes(models, conditions)
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
-    drawn = {point for line, _, _ in axes.containers for point in line.get_xydata()[:, 0]}
-    shown = {name: model for name, model in models.items() if is_result(name)}
+    shown = {name: model for name, model in models.items() if name not in conditions.outline.intermediate}
     assert models.keys() - shown.keys() == {
         *(f"cnn-pruned-{criterion}" for criterion in ("random", "signed-gamma", "filter-norm", "taylor")),
         *(f"cnn-low-rank-{ranks}" for ranks in ("uniform", "allocated")),
         *(f"cnn-{kind}-{weights}" for kind in ("grouped", "separable") for weights in ("fitted", "random")),
         *(f"cnn-{kind}-random-tuned" for kind in ("pruned", "grouped", "separable")),
     }
-    assert drawn == {model.size for model in shown.values()}
+    assert drawn_sizes(axes) == {model.size for model in shown.values()}
     assert sum(len(line.get_xdata()) for line, _, _ in axes.containers) == len(shown)
     labels = [text for text in axes.texts if text.get_text() in models]
     assert len(labels) > 10
     extents = [label.get_window_extent() for label in labels]
     assert not any(a.overlaps(b) for i, a in enumerate(extents) for b in extents[:i])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(
-        dict.fromkeys(family(name).name for name in shown)
+        dict.fromkeys(
+            family
+            for family in conditions.outline.families.values()
+            if any(model.family == family for model in shown.values())
+        )
     )
-
-
-@pytest.mark.parametrize(
-    ("model", "name"),
-    [
-        ("teacher-scratch", "teacher"),
-        ("teacher-finetuned-8bit", "quantized"),
-        ("student-distilled-finetuned-16bit", "quantized"),
-        ("student-distilled-scratch", "student"),
-        ("conv-student-distilled", "convolutional student"),
-        ("pruned-0.9-3-tuned", "pruned student"),
-        ("cnn-ordinary-small", "question 4"),
-        ("cnn-group", "question 4"),
-        ("cnn-grouped-fitted-tuned", "compressed CNN"),
-        ("cnn-2bit-tuned", "quantized"),
-        ("cnn-composed-packed", "quantized"),
-        ("student-packed", "quantized"),
-    ],
-)
-def test_models_belong_to_families(model, name):
-    assert family(model).name == name
 
 
 def test_bytes_read_as_kilobytes_and_megabytes():
@@ -199,18 +143,39 @@ def test_bytes_read_as_kilobytes_and_megabytes():
     ]
 
 
-def test_one_seed_is_drawn_without_intervals(judged, models):
-    one = measured_models(runs_by_model(judged(seeds=1)))
-    (axes,) = draw_pruning(one, "").axes
-    for _, _, (bars,) in axes.containers:
-        assert all(segment[0][1] == segment[1][1] for segment in bars.get_segments())
-    content = io.BytesIO()
-    axes.figure.savefig(content, format="png")
-    assert content.tell() > 0
-
-
-@pytest.mark.parametrize("draw", [draw_sizes, draw_distillation])
-def test_a_single_model_is_a_plot(draw, models):
-    figure = draw({"student-scratch": models["student-scratch"]}, "subtitle")
+def test_a_single_model_is_a_plot(conditions, models):
+    figure = draw_sizes({"student-scratch": models["student-scratch"]}, conditions)
     figure.savefig(io.BytesIO(), format="svg")
     assert len(figure.axes[0].containers) == 1
+
+
+def test_models_without_a_family_are_drawn_beside_those_that_have_one(conditions, models):
+    names = ("student-scratch", "cnn-group")
+    alone, other = (replace(models[name], family=family) for name, family in zip(names, ("", "b"), strict=True))
+    figure = draw_sizes({alone.name: alone, other.name: other}, only(conditions, families={other.name: "b"}))
+    assert drawn_sizes(figure.axes[0]) == {alone.size, other.size}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["b"]
+
+
+def test_without_families_there_is_no_legend(conditions, models):
+    model = replace(models["student-scratch"], family="")
+    figure = draw_sizes({model.name: model}, only(conditions))
+    assert drawn_sizes(figure.axes[0]) == {model.size}
+    assert figure.legends == []
+
+
+def test_curves_join_the_models_that_were_measured(conditions, models):
+    names = ["student-scratch", "cnn-group", "not-measured", "teacher-scratch"]
+    figure = draw_sizes(models, only(conditions, curves=(names, ["cnn-ordinary", "absent"])))
+    joined = [line for line in figure.axes[0].lines if line.get_marker() == "None" and len(line.get_xdata()) == 3]
+    measured = [models[name] for name in names if name in models]
+    (line,) = [line for line in joined if list(line.get_xdata()) == [model.size for model in measured]]
+    assert list(line.get_ydata()) == [model.estimate.mean for model in measured]
+
+
+def only(conditions, **fields):
+    return replace(conditions, outline=Outline(**fields))
+
+
+def drawn_sizes(axes):
+    return {size for line, _, _ in axes.containers for size in line.get_xdata()}

@@ -68,7 +68,7 @@ def test_measurements_have_a_row_for_each_model_and_seed(findings, make_run):
 
 
 def test_without_findings_the_tables_have_their_columns_and_no_rows():
-    assert claims_table({}, "default").columns.tolist()[:3] == ["claim", "question", "statement"]
+    assert claims_table({}, "default").columns.tolist()[:3] == ["claim", "section", "statement"]
     assert measurements_table({}).columns.tolist() == ["model", "seed", "key", "folder"]
     assert claims_table({}, "default").empty
     assert measurements_table({}).empty

@@ -1,5 +1,6 @@
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from our_project import make_finding
@@ -7,15 +8,17 @@ from rich.console import Console
 
 from pytest_claims.claims.claims_file import record
 from pytest_claims.report import text
-from pytest_claims.report.conditions import Conditions
+from pytest_claims.report.conditions import Conditions, Outline
 from pytest_claims.report.terminal import print_claims
 
-CONDITIONS = Conditions("default", "fractal", (0, 1, 2, 3, 4), "torch 2.14.1, cpu, x86_64 avx2, 1 thread")
+SECTIONS = {f"question {number}": f"Question {number}: its title" for number in (1, 2, 3, 4)}
+NUMERICS = "torch 2.14.1, cpu, x86_64 avx2, 1 thread"
+CONDITIONS = Conditions("default", "fractal", (0, 1, 2, 3, 4), NUMERICS, Outline(sections=SECTIONS))
 
 
-def printed(findings, width, **options):
+def printed(findings, width, conditions=CONDITIONS, **options):
     stream = io.StringIO()
-    print_claims(findings, CONDITIONS, Console(file=stream, width=width, **options))
+    print_claims(findings, conditions, Console(file=stream, width=width, **options))
     return stream.getvalue()
 
 
@@ -48,11 +51,20 @@ def test_names_wrap_at_hyphens(findings):
     assert all(name in whole for name in findings)
 
 
-def test_claims_are_grouped_by_question(findings):
+def test_claims_are_grouped_by_section(findings):
     output = printed(findings, 120)
-    places = [output.index(f"Question {question}") for question in (1, 2, 3, 4)]
+    places = [output.index(title) for title in SECTIONS.values()]
     assert places == sorted(places)
     assert places[1] < output.index("q2-teacher-parameters") < places[2]
+
+
+def test_sections_come_in_the_reports_order_and_have_their_names_where_it_has_no_titles(findings):
+    turned = Outline(sections=dict(reversed(SECTIONS.items())))
+    output = printed(findings, 120, replace(CONDITIONS, outline=turned))
+    places = [output.index(title) for title in SECTIONS.values()]
+    assert places == sorted(places, reverse=True)
+    untitled = printed(findings, 120, replace(CONDITIONS, outline=Outline())).splitlines()
+    assert [line.strip() for line in untitled if line.startswith("question ")] == list(SECTIONS)
 
 
 def test_the_last_line_is_the_summary(findings):
@@ -79,9 +91,7 @@ def test_a_terminal_gets_colours_and_words(findings):
 def test_what_was_recorded_is_told_where_it_is_as_refuted_or_other(findings):
     def recorded(name, of):
         finding = findings[name]
-        claim = finding.claim.model_copy(
-            update={"recorded": {"default": record(findings[of].judgement, CONDITIONS.numerics)}}
-        )
+        claim = finding.claim.model_copy(update={"recorded": {"default": record(findings[of].judgement, NUMERICS)}})
         return make_finding(claim, finding.verdict, finding.judgement, finding.runs)
 
     refuted, reproduced = "q1-small-weights-lose-less", "q2-student-alone-below-teacher"
@@ -99,4 +109,4 @@ def test_records_of_another_machine_are_told(findings):
     )
     line = " ".join(printed({"x": other}, 120).split())
     assert "1 records beside which verdicts are shown were made on torch 2.9.1, cpu, aarch64 asimd, 1 thread" in line
-    assert f"these on {CONDITIONS.numerics}" in line
+    assert f"these on {NUMERICS}" in line

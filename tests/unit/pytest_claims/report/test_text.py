@@ -23,6 +23,10 @@ POINTS = ComparisonClaim(kind="comparison", pairs=(("a", "b"),), at_most=0.5, **
 FALLING = CurveClaim(kind="curve", shape="falling", models=("a", "b", "c"), margin=0.5, **ABOUT)
 
 
+def unjudged(claim):
+    return make_finding(claim, None, None, {})
+
+
 def found(claim, parts):
     judgement = judge(parts, claim.region())
     return make_finding(claim, judgement.verdict, judgement, {})
@@ -49,25 +53,25 @@ def found_exactly(claim, parts):
     ],
 )
 def test_estimates_read_as_their_claim_counts(of, part, expected):
-    assert text.estimate_text(of, part) == expected
+    assert text.estimate_text(unjudged(of), part) == expected
 
 
 def test_a_number_just_beyond_an_edge_is_not_rounded_onto_it():
-    assert text.number_text(POINTS, 0.502) == "0.502"
-    assert text.number_text(POINTS, 0.5) == "0.50"
-    assert text.number_text(RATIO, 3.8996) == "3.8996"
+    assert text.number_text(unjudged(POINTS), 0.502) == "0.502"
+    assert text.number_text(unjudged(POINTS), 0.5) == "0.50"
+    assert text.number_text(unjudged(RATIO), 3.8996) == "3.8996"
 
 
 def test_binary_noise_at_an_edge_is_not_shown():
     better = ComparisonClaim(kind="comparison", pairs=(("a", "b"),), above=0.0, **ABOUT)
-    assert text.number_text(better, 0.1 + 0.2 - 0.3) == "0.00"
-    assert text.number_text(better, -1e-17) == "0.00"
+    assert text.number_text(unjudged(better), 0.1 + 0.2 - 0.3) == "0.00"
+    assert text.number_text(unjudged(better), -1e-17) == "0.00"
 
 
 @given(st.floats(-120, 120))
 @settings(deadline=None, max_examples=50)
 def test_numbers_parse_back_on_the_same_side_of_every_edge(value):
-    shown = text.number_text(PERCENT, value)
+    shown = text.number_text(unjudged(PERCENT), value)
     assert re.fullmatch(r"-?\d+\.\d{2,6}", shown)
     assert float(shown) == pytest.approx(value, abs=0.005001)
     for edge in (83.0, 85.0):
@@ -78,7 +82,7 @@ def test_numbers_parse_back_on_the_same_side_of_every_edge(value):
 @given(st.integers(0, 10**12))
 @settings(deadline=None, max_examples=50)
 def test_counts_are_whole_with_thousands_separators(count):
-    shown = text.number_text(COUNT, float(count))
+    shown = text.number_text(unjudged(COUNT), float(count))
     assert int(shown.replace(",", "")) == count
     assert [len(group) for group in shown.split(",")[1:]] == [3] * shown.count(",")
 
@@ -86,16 +90,16 @@ def test_counts_are_whole_with_thousands_separators(count):
 @given(st.floats(1e-3, 1e5))
 @settings(deadline=None, max_examples=50)
 def test_ratios_keep_three_digits(ratio):
-    assert float(text.number_text(RATIO, ratio).replace(",", "")) == pytest.approx(ratio, rel=0.0051)
+    assert float(text.number_text(unjudged(RATIO), ratio).replace(",", "")) == pytest.approx(ratio, rel=0.0051)
 
 
 def test_nothing_is_shown_as_minus_zero():
-    assert text.number_text(PERCENT, -0.001) == "0.00"
+    assert text.number_text(unjudged(PERCENT), -0.001) == "0.00"
 
 
 def test_of_several_parts_the_decisive_one_comes_with_its_name():
     finding = found(FALLING, [(-4.0, -4.1, -4.2), (0.2, 0.3, 0.25)])
-    assert text.measured(finding) == f"{text.estimate_text(FALLING, estimate((0.2, 0.3, 0.25)))}, c - b (worst of 2)"
+    assert text.measured(finding) == f"{text.estimate_text(finding, estimate((0.2, 0.3, 0.25)))}, c - b (worst of 2)"
 
 
 def test_equal_parts_are_told_at_once():
@@ -129,7 +133,7 @@ def test_explanation_of_inconclusive_tells_the_seeds_that_would_decide():
 
 
 def test_explanation_tells_of_a_refutation_that_correction_took_back():
-    suite = {"x": ([(1.0, 1.4, 1.2)], region(POINTS))}
+    suite = {"x": ([(1.0, 1.4, 1.2)], POINTS.region())}
     judgement = judge_suite(suite, family_size=50)["x"]
     explained = text.explanation(make_finding(POINTS, judgement.verdict, judgement, {}))
     assert f"inconclusive ({text.p_text(judgement.p_refuted)} of a refutation)" in explained

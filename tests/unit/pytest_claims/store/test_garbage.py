@@ -1,13 +1,10 @@
 import pytest
-from our_project import OURS
 from small_runs import contents, key_of, read_only, save_small, start
 
-from pytest_claims.recipes.profile import ProfileError
 from pytest_claims.store import Failure, Store
 from pytest_claims.store.errors import StoreError
 from pytest_claims.store.garbage import (
     leftovers,
-    reachable_keys,
     size,
     stale_checkpoints,
     tombstones,
@@ -15,7 +12,6 @@ from pytest_claims.store.garbage import (
 )
 from pytest_claims.store.partial import partial
 from pytest_claims.store.stored_run import WEIGHTS
-from pytest_claims.suite.suite import Suite, SuiteOptions
 
 
 @pytest.fixture
@@ -193,17 +189,3 @@ def test_the_size_of_links_is_not_that_of_what_they_lead_to(tmp_path):
     (tmp_path / "folder" / "link").symlink_to(tmp_path / "big")
     assert size(tmp_path / "folder") == 10 + (tmp_path / "folder" / "link").lstat().st_size
     assert size(tmp_path / "nothing") == 0
-
-
-def test_reachable_are_all_models_of_the_profiles_with_their_seeds(tmp_path):
-    options = SuiteOptions(OURS, "tiny", tmp_path, seeds=(0, 3))
-    suite = Suite(options)
-    keys = reachable_keys([options])
-    assert keys == set(suite.plan(dict.fromkeys(suite.catalog, (0, 3))).runs)
-    assert suite.plan({"student-scratch": (3,)}).runs.keys() < keys
-    assert not keys.issuperset(suite.plan({"student-scratch": (4,)}).runs)
-    both = reachable_keys([options, SuiteOptions(OURS, "tiny", tmp_path, seeds=(4,))])
-    assert both == keys | reachable_keys([SuiteOptions(OURS, "tiny", tmp_path, seeds=(4,))])
-    assert reachable_keys([]) == set()
-    with pytest.raises(ProfileError, match="--profile none"):
-        reachable_keys([SuiteOptions(OURS, "none", tmp_path)])

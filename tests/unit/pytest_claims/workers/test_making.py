@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -7,10 +8,12 @@ import torch
 from safetensors.torch import load_file
 from training_watchers import Recorder
 
+from experiments.builders import train
+from experiments.builders.context import built, setting
 from pytest_claims.datasets.fractal import FractalSpec, make_fractal_dataset
 from pytest_claims.limits import THREADS_PER_RUN
 from pytest_claims.recipes.recipe import Architecture, Augmentation, Budget, Recipe
-from pytest_claims.training.context import Built, Context
+from pytest_claims.training.context import Built, Context, builder_of
 from pytest_claims.training.training import Unwatched
 from pytest_claims.training.training_state import Epoch
 from pytest_claims.workers.making import history_csv, make, make_deterministic, write_weights
@@ -55,32 +58,49 @@ def test_the_same_context_gives_the_same_bytes(tmp_path):
     files = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         torch.rand(len(files) + 1)
-        built = make(context(seed))
-        write_weights(built, tmp_path / name)
-        files.append(((tmp_path / name).read_bytes(), history_csv(built.history)))
+        made = make(context(seed))
+        write_weights(made, tmp_path / name)
+        files.append(((tmp_path / name).read_bytes(), history_csv(made.history)))
     assert files[0] == files[1]
     assert files[0][0] != files[2][0]
     assert files[0][1] != files[2][1]
 
 
-def test_a_maker_is_found_by_its_operation_and_tells_its_epochs():
+def test_a_maker_is_found_by_its_module_and_tells_its_epochs():
     watcher = Recorder()
-    built = make(context(watcher=watcher))
-    assert [advance.epoch for advance in watcher.told if advance.epoch] == built.history
-    assert len(built.history) == BUDGET.epochs
+    made = make(context(watcher=watcher))
+    assert [advance.epoch for advance in watcher.told if advance.epoch] == made.history
+    assert len(made.history) == BUDGET.epochs
     absent = context()
-    object.__setattr__(absent, "recipe", Recipe("shrink", CNN))
+    object.__setattr__(absent, "recipe", Recipe("experiments.builders.shrink", CNN))
     with pytest.raises(ModuleNotFoundError, match=r"experiments\.builders\.shrink"):
         make(absent)
 
 
+def test_a_maker_may_be_a_function_of_a_module():
+    function = replace(context(), recipe=Recipe("experiments.builders.context:setting", CNN))
+    assert builder_of(function.recipe) is setting
+    assert builder_of(context().recipe) is train.build
+
+
 @pytest.mark.parametrize(("bits", "width"), [(32, 4), (16, 2), (8, 1)])
-def test_weights_are_written_in_their_bits(tmp_path, bits, width):
-    built = Built({"weight": torch.linspace(-1, 1, 1000)}, {}, bits=bits)
-    size = write_weights(built, tmp_path / "weights")
+def test_weights_are_written_as_the_builder_says(tmp_path, bits, width):
+    made = built({"weight": torch.linspace(-1, 1, 1000)}, {}, bits=bits)
+    size = write_weights(made, tmp_path / "weights")
     assert size == (tmp_path / "weights").stat().st_size
     assert load_file(tmp_path / "weights")["weight"].element_size() == width
     assert 1000 * width < size < 1000 * width + 300
+
+
+def test_weights_that_nobody_writes_are_a_safetensors_file_of_the_state_dict(tmp_path):
+    weight = torch.arange(12.0).reshape(3, 4)
+    state = {"weight": weight, "tied": weight, "turned": weight.T, "count": torch.tensor(3)}
+    size = write_weights(Built(state, {}), tmp_path / "weights")
+    assert size == (tmp_path / "weights").stat().st_size
+    stored = load_file(tmp_path / "weights")
+    assert stored.keys() == state.keys()
+    assert all(torch.equal(stored[name], value) for name, value in state.items())
+    assert all(stored[name].dtype == value.dtype for name, value in state.items())
 
 
 def test_a_history_comes_back_from_csv_to_the_last_bit():

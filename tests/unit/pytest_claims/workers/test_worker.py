@@ -95,7 +95,7 @@ def test_parents_come_before_children_and_are_handed_over(suite, maker):
     for key, planned in suite.plan(WANTED).runs.items():
         order = events.keys("start")
         assert all(order.index(parent) < order.index(key) for parent in planned.parents.values())
-    (distilled,) = [c for c in maker.contexts if c.recipe.operation == "distill" and c.seed == 1]
+    (distilled,) = [c for c in maker.contexts if operation(c.recipe) == "distill" and c.seed == 1]
     teacher = distilled.parents["teacher"]
     assert teacher.recipe == suite.catalog["teacher-scratch"]
     assert teacher.weights == suite.store.load(key_of(suite, "teacher-scratch", 1)).weights
