@@ -3,7 +3,8 @@
     python benchmarks/teacher_answers.py
 
 Without: the teacher answers every batch anew. First: `experiments.builders.frozen_teacher` answers a view as a whole
-when it is first asked for. Kept: a later epoch on the same view. A row a student; seconds an epoch, and ratios to "without".
+when it is first asked for. Kept: a later epoch on the same view. A row a student; seconds an epoch, and ratios to
+"without".
 """
 
 import statistics

@@ -3,7 +3,8 @@
     python benchmarks/training_speed.py
 
 Plain: contiguous float32, an unfused optimizer, deterministic algorithms as torch sets them up. Ours: what
-`pytest_claims.training.training.fit` does with the default profile's budgets. A row a model: images a second, and their ratio.
+`pytest_claims.training.training.fit` does with the default profile's budgets. A row a model: images a second, and their
+ratio.
 """
 
 import statistics
