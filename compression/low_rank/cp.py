@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from compression.low_rank.factorization import Factorization, check_factorization
 from compression.low_rank.factors import convolution_part, group_factors, in_sequence, pointwise_part
 
-_LETTERS = "oihw"
 _COMPONENT_SWEEPS = 3
 
 
@@ -104,9 +103,7 @@ def _largest_components(kernel: Tensor, rank: int) -> list[Tensor]:
 def _alternated(kernel: Tensor, factors: list[Tensor], sweeps: int) -> list[Tensor]:
     best, error = factors, _error(kernel, factors)
     for _ in range(sweeps):
-        swept = list(best)
-        for mode in range(4):
-            swept[mode] = _best_factor(kernel, swept, mode)
+        swept = _swept(kernel, best)
         # Rounding could make a sweep worse where the equations are nearly singular.
         now = _error(kernel, swept)
         if not now < error * (1 - 1e-7):
@@ -115,23 +112,48 @@ def _alternated(kernel: Tensor, factors: list[Tensor], sweeps: int) -> list[Tens
     return best
 
 
-def _best_factor(kernel: Tensor, factors: list[Tensor], mode: int) -> Tensor:
-    """The factor of a mode that is best given the others."""
-    others = [other for other in range(4) if other != mode]
-    operands = ",".join(f"{_LETTERS[other]}r" for other in others)
-    given = [factors[other] for other in others]
-    wanted: Tensor = torch.einsum(f"{_LETTERS},{operands}->{_LETTERS[mode]}r", kernel, *given)
-    gram = torch.stack([factor.T @ factor for factor in given]).prod(dim=0)
-    # Components may be alike, so that the equations have many solutions: the shortest is taken.
-    inverse: Tensor = torch.linalg.pinv(gram, rtol=1e-12, hermitian=True)
-    return wanted @ inverse
+def _swept(kernel: Tensor, factors: list[Tensor]) -> list[Tensor]:
+    """Each factor in turn as it is best given the others.
+
+    What the kernel gives with the factors before is kept for those after: two passes over it instead of four.
+    """
+    _, inner, vertical, horizontal = factors
+    grams = [factor.T @ factor for factor in factors]
+
+    def solve(mode: int, wanted: Tensor) -> Tensor:
+        first, second, third = (grams[other] for other in range(4) if other != mode)
+        factor = _solved(first * second * third, wanted)
+        grams[mode] = factor.T @ factor
+        return factor
+
+    outer = solve(0, kernel.flatten(1) @ _khatri_rao(inner, vertical, horizontal))
+    # Of each component: inputs by positions, then height by width.
+    by_outer = (outer.T @ kernel.flatten(1)).view(-1, kernel.shape[1], kernel[0, 0].numel())
+    positions = (vertical.T[:, :, None] * horizontal.T[:, None, :]).flatten(1)
+    inner = solve(1, (by_outer @ positions[:, :, None])[:, :, 0].T)
+    by_inner = (inner.T[:, None, :] @ by_outer).view(-1, *kernel.shape[2:])
+    vertical = solve(2, (by_inner @ horizontal.T[:, :, None])[:, :, 0].T)
+    horizontal = solve(3, (vertical.T[:, None, :] @ by_inner)[:, 0].T)
+    return [outer, inner, vertical, horizontal]
+
+
+def _solved(gram: Tensor, wanted: Tensor) -> Tensor:
+    """The shortest factor (size, rank) with `factor @ gram` = `wanted`; there are many where components are alike."""
+    values, vectors = torch.linalg.eigh(gram)
+    inverses = torch.where(values > 1e-12 * values[-1], 1 / values, 0)
+    solution: Tensor = (wanted @ vectors * inverses) @ vectors.T
+    return solution
+
+
+def _khatri_rao(inner: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
+    """Of each component all products (inputs height width, rank)."""
+    return (inner[:, None, None] * vertical[:, None] * horizontal).flatten(0, 2)
 
 
 def _product(factors: list[Tensor]) -> Tensor:
     """The kernel (outputs, inputs, height, width) that factors stand for."""
-    outer, inner, vertical, horizontal = factors
-    others: Tensor = torch.einsum("ir,hr,wr->ihwr", inner, vertical, horizontal)
-    return (outer @ others.flatten(0, 2).T).view(len(outer), *others.shape[:3])
+    outer, *others = factors
+    return (outer @ _khatri_rao(*others).T).view([len(factor) for factor in factors])
 
 
 def _error(kernel: Tensor, factors: list[Tensor]) -> float:

@@ -1,6 +1,6 @@
 """The layers whose channels can be cut: where they lie, which hang together, and how a layer gets smaller."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -32,6 +32,11 @@ _COMPUTING = (
     *("forward", "_conv_forward", "_output_padding", "_check_input_dim", "_apply_instance_norm"),
     *("__call__", "__getattr__", "_call_impl", "weight", "bias", "running_mean", "running_var"),
 )
+_BATCH_NORM_DIMENSIONS: Mapping[type[nn.Module], tuple[int, ...]] = {
+    nn.BatchNorm1d: (2, 3),
+    nn.BatchNorm2d: (4,),
+    nn.BatchNorm3d: (5,),
+}
 # By name, as torchvision isn't imported for it.
 _FROZEN_BATCH_NORM = "torchvision.ops.misc.FrozenBatchNorm2d"
 
@@ -75,6 +80,12 @@ def computing_type(kind: type[nn.Module]) -> type[nn.Module]:
 def makes_channels(layer: nn.Module) -> bool:
     """Whether what comes out has channels of its own: convolutions and linear layers."""
     return isinstance(layer, _ConvNd | nn.Linear)
+
+
+def is_plain_batch_norm(layer: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether it is torch's own, without hooks, and takes inputs of this shape: its outputs have the same."""
+    fits = len(shape) in _BATCH_NORM_DIMENSIONS.get(type(layer), ()) and channel_counts(layer) == (shape[1], shape[1])
+    return fits and not (layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def channel_counts(layer: nn.Module) -> tuple[int, int] | None:

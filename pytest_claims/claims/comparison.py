@@ -1,6 +1,5 @@
 """Claims on the difference of two models, over seeds."""
 
-import math
 from typing import Literal, Self
 
 from pydantic import model_validator
@@ -15,7 +14,7 @@ from pytest_claims.claims.claim import (
     differences,
     number_text,
 )
-from pytest_claims.claims.operands import Pairs, check_either, check_pairs, models_of_pairs, region_between
+from pytest_claims.claims.operands import Pairs, check_either, check_pairs, models_of_pairs, open_region, region_between
 from pytest_claims.recipes.measure import Measure
 from pytest_claims.verdicts.verdicts import Region
 
@@ -45,7 +44,7 @@ class ComparisonClaim(Claim):
     def region(self) -> Region:
         """Return the differences that are allowed."""
         if self.above is not None:
-            return Region(lower=math.nextafter(self.above, math.inf))
+            return open_region(self.above)
         return region_between(self.at_least, self.at_most)
 
     def quantities(self, lookup: Lookup) -> Parts:

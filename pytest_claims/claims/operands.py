@@ -77,3 +77,8 @@ def models_of_pairs(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 def region_between(lower: float | None, upper: float | None) -> Region:
     """Return the region between bounds, of which one may be missing; both are included."""
     return Region(-math.inf if lower is None else lower, math.inf if upper is None else upper)
+
+
+def open_region(bound: float) -> Region:
+    """Return the region above a bound, which is not in it."""
+    return Region(lower=math.nextafter(bound, math.inf))

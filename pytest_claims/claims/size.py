@@ -13,6 +13,7 @@ from pytest_claims.claims.operands import (
     check_either,
     check_pairs,
     models_of_pairs,
+    open_region,
     region_between,
 )
 from pytest_claims.recipes.measure import Measure
@@ -48,7 +49,7 @@ class SizeClaim(Claim):
     def region(self) -> Region:
         """Return the ratios that are allowed."""
         if self.ratio_above is not None:
-            return Region(lower=math.nextafter(self.ratio_above, math.inf))
+            return open_region(self.ratio_above)
         return region_between(self.ratio_at_least, self.ratio_at_most)
 
     def quantities(self, lookup: Lookup) -> Parts:

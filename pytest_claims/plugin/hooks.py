@@ -10,8 +10,10 @@ import pytest
 from rich.console import Console
 
 from pytest_claims.claims.claim import Claim
+from pytest_claims.plugin import python_claims
 from pytest_claims.plugin.options import CLAIMS_FILE, option
 from pytest_claims.plugin.outcomes import Outcome, beside_record, outcome, recorded_verdict
+from pytest_claims.plugin.python_claims import OUTCOME, models_of, session_key
 from pytest_claims.plugin.session import SUITE_ERRORS, ClaimSession
 from pytest_claims.plugin.settings import cluster_options, results_folder, suite_options
 from pytest_claims.report import write_results
@@ -24,9 +26,7 @@ if TYPE_CHECKING:
     from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
 _CLAIM = "claim"
-_OUTCOME = "claim outcome"
 
-_session = pytest.StashKey[ClaimSession]()
 _reported = pytest.StashKey["_Reported"]()
 _unwritten = pytest.StashKey[str]()
 """Why results could not be written."""
@@ -37,17 +37,19 @@ def start(config: pytest.Config) -> None:
     if option(config, "plan"):
         config.option.dist = "no"  # before xdist would start workers that have nothing to do
     with _usage_errors():
-        config.stash[_session] = ClaimSession(config.rootpath / config.getini(CLAIMS_FILE), suite_options(config))
+        config.stash[session_key] = ClaimSession(config.rootpath / config.getini(CLAIMS_FILE), suite_options(config))
     config.stash[_reported] = _Reported()
     config.pluginmanager.register(config.stash[_reported], "reported-claims")
     config.pluginmanager.register(sys.modules[__name__], "claims-hooks")
+    config.pluginmanager.register(python_claims, "claims-in-python")
+    config.pluginmanager.register(python_claims.Told(), "claims-in-python-told")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Reads the claims, since an error while collecting would be shown with a traceback, or under xdist not at all."""
     with _usage_errors():
-        _ = session.config.stash[_session].claims
+        _ = session.config.stash[session_key].claims
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -55,7 +57,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("claims")
     if marker is None:
         return
-    session = metafunc.config.stash[_session]
+    session = metafunc.config.stash[session_key]
     claims = [claim for claim in session.claims if claim.kind in (marker.args or (claim.kind,))]
     session.tested.update(claim.id for claim in claims)
     metafunc.parametrize("claim", claims, ids=[claim.id for claim in claims])
@@ -92,21 +94,23 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     """
     config = session.config
     claims = [claim for item in session.items if (claim := _claim_of(item)) is not None]
+    models = models_of(session.items)
     if option(config, "plan"):
         config.option.collectonly = True
         ended = yield
-        _show_plan(config, claims)
+        _show_plan(config, claims, models)
         return ended
     if not hasattr(config, "workerinput"):
-        _build(config, claims, option(config, "jobs"))
+        _build(config, claims, option(config, "jobs"), models)
     return (yield)
 
 
-def _show_plan(config: pytest.Config, claims: Sequence[Claim]) -> None:
-    session, console = config.stash[_session], _console(config)
+def _show_plan(config: pytest.Config, claims: Sequence[Claim], models: Sequence[str]) -> None:
+    session, console = config.stash[session_key], _console(config)
     jobs = option(config, "jobs") or config.getoption("numprocesses", None)
     with _usage_errors(), console.status("reading the data and the run store"):
-        forecast = session.forecast(claims, jobs, retry_failed=option(config, "retry_failed"))
+        retry = option(config, "retry_failed")
+        forecast = session.forecast(claims, jobs, retry_failed=retry, models=models)
     for warning in session.suite.warnings:
         console.out(f"warning: {warning}", highlight=False)
     print_forecast(forecast, console)
@@ -120,15 +124,17 @@ def pytest_xdist_node_collection_finished(node: "WorkerController", ids: Sequenc
     whoever interrupts the session ends the makers, too.
     """
     selected = {_claim_in(id_) for id_ in ids}
-    claims = [claim for claim in node.config.stash[_session].claims if claim.id in selected]
+    claims = [claim for claim in node.config.stash[session_key].claims if claim.id in selected]
     _build(node.config, claims, option(node.config, "jobs") or node.config.option.numprocesses)
 
 
-def _build(config: pytest.Config, claims: Sequence[Claim], jobs: int | None) -> None:
-    if claims and not config.option.collectonly:
+def _build(config: pytest.Config, claims: Sequence[Claim], jobs: int | None, models: Sequence[str] = ()) -> None:
+    if (claims or models) and not config.option.collectonly:
         retry, cluster = option(config, "retry_failed"), cluster_options(config)
         with _usage_errors():
-            config.stash[_session].build(claims, jobs, _console(config), retry_failed=retry, cluster=cluster)
+            config.stash[session_key].build(
+                claims, jobs, _console(config), retry_failed=retry, cluster=cluster, models=models
+            )
 
 
 @contextmanager
@@ -152,7 +158,7 @@ def _console(config: pytest.Config) -> Console:
 @pytest.fixture(scope="session")
 def findings(pytestconfig: pytest.Config) -> dict[str, Finding]:
     """What was found of each claim, by id."""
-    return dict(pytestconfig.stash[_session].findings)
+    return dict(pytestconfig.stash[session_key].findings)
 
 
 @pytest.fixture
@@ -173,7 +179,7 @@ def settle(request: pytest.FixtureRequest) -> Callable[[Finding], None]:
         profile = option(config, "profile")
         recorded = found.verdict if option(config, "record") else recorded_verdict(found, profile)
         result = outcome(found, recorded, strict=option(config, "strict"))
-        request.node.user_properties.append((_OUTCOME, str(result)))
+        request.node.user_properties.append((OUTCOME, str(result)))
         reason = f"{explanation(found)}; {beside_record(recorded, profile)}"
         match result:
             case Outcome.FAILED:
@@ -191,7 +197,7 @@ def settle(request: pytest.FixtureRequest) -> Callable[[Finding], None]:
 @pytest.fixture
 def untested_claims(pytestconfig: pytest.Config) -> list[str]:
     """Ids of claims in the file that no collected test judges."""
-    session = pytestconfig.stash[_session]
+    session = pytestconfig.stash[session_key]
     return [claim.id for claim in session.claims if claim.id not in session.tested]
 
 
@@ -199,7 +205,7 @@ def pytest_report_teststatus(
     report: pytest.TestReport,
 ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
     """Gives inconclusive claims an outcome of their own."""
-    if report.when == "call" and (_OUTCOME, str(Outcome.INCONCLUSIVE)) in report.user_properties and report.passed:
+    if report.when == "call" and (OUTCOME, str(Outcome.INCONCLUSIVE)) in report.user_properties and report.passed:
         return "inconclusive", "I", ("INCONCLUSIVE", {"yellow": True})
     return None
 
@@ -225,10 +231,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     try:
         if option(config, "record"):
-            config.stash[_session].record(reported)
+            config.stash[session_key].record(reported)
         # A warning of a plotting library, made an error for the tests, should not cost a session its results.
         with warnings.catch_warnings(action="default"):
-            write_results(_reported_findings(config), config.stash[_session].conditions, results_folder(config))
+            write_results(_reported_findings(config), config.stash[session_key].conditions, results_folder(config))
     except SUITE_ERRORS as error:
         # Raised, it would keep the terminal's summary from being shown.
         config.stash[_unwritten] = str(error)
@@ -241,16 +247,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     terminalreporter.section("claims")
     console = _console(config)
-    for warning in config.stash[_session].suite.warnings:
+    for warning in config.stash[session_key].suite.warnings:
         console.out(f"warning: {warning}", highlight=False)
-    print_claims(findings, config.stash[_session].conditions, console)
+    print_claims(findings, config.stash[session_key].conditions, console)
     if unwritten := config.stash.get(_unwritten, ""):
         console.out(f"ERROR: {unwritten}", style="bold red", highlight=False)
         return
     folder = results_folder(config)
     here = config.invocation_params.dir
     shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
-    title = config.stash[_session].conditions.title
+    title = config.stash[session_key].conditions.title
     console.out(f"{title}; tables, plots and report.html are in {shown}/", highlight=False)
     if option(config, "record") and any(found.judgement for found in findings.values()):
         console.print(f"recorded in {config.getini(CLAIMS_FILE)}")
@@ -259,4 +265,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _reported_findings(config: pytest.Config) -> dict[str, Finding]:
     """Findings of the claims whose tests ran, in the order of the file."""
     ids = config.stash[_reported].ids
-    return {claim: found for claim, found in config.stash[_session].findings.items() if claim in ids} if ids else {}
+    return {claim: found for claim, found in config.stash[session_key].findings.items() if claim in ids} if ids else {}

@@ -1,9 +1,12 @@
 """The claims of one pytest session: which are selected, their runs, and what was found."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -20,10 +23,13 @@ from pytest_claims.report.conditions import Conditions, Outline
 from pytest_claims.report.files import ResultsError
 from pytest_claims.store import StoreError
 from pytest_claims.suite.forecast import Forecast, forecast
-from pytest_claims.suite.judging import Finding, judge_claims, wanted
+from pytest_claims.suite.judging import Finding, judge_claims, number, wanted
 from pytest_claims.suite.suite import Suite, SuiteOptions
 from pytest_claims.workers.building import WorkersError, build_missing
 from pytest_claims.workers.slots import default_jobs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SUITE_ERRORS = (ClaimsError, DatasetError, GpuError, ProfileError, ProjectError, ResultsError, StoreError, WorkersError)
 """What is wrong with a user's files or options; the message tells it whole, and no traceback is needed."""
@@ -97,6 +103,7 @@ class ClaimSession:
         *,
         retry_failed: bool,
         cluster: Cluster | None = None,
+        models: Iterable[str] = (),
     ) -> None:
         """Makes what runs the claims need and the store lacks; asked for the same again, it does nothing.
 
@@ -106,8 +113,9 @@ class ClaimSession:
             console: Shows how far it is.
             retry_failed: Make runs again that failed before.
             cluster: Where to make the runs in place of this machine.
+            models: Whose runs are needed beside those of the claims.
         """
-        needed = self._needed(claims)
+        needed = self._needed(claims, models)
         if needed == self._made:
             return
         if retry_failed:
@@ -122,16 +130,47 @@ class ClaimSession:
             build_on_cluster(self.suite, needed, cluster, console)
         self._made = needed
 
-    def forecast(self, claims: Iterable[Claim], jobs: int | None, *, retry_failed: bool) -> Forecast:
+    def forecast(
+        self, claims: Iterable[Claim], jobs: int | None, *, retry_failed: bool, models: Iterable[str] = ()
+    ) -> Forecast:
         """What `build` would make and how long it would take."""
-        return forecast(self.suite, self._needed(claims), jobs or self._default_jobs(), retry_failed=retry_failed)
+        return forecast(
+            self.suite, self._needed(claims, models), jobs or self._default_jobs(), retry_failed=retry_failed
+        )
 
     def _default_jobs(self) -> int:
         return default_jobs(self.options.device, self.options.runs_per_gpu)
 
-    def _needed(self, claims: Iterable[Claim]) -> Mapping[str, Sequence[int]]:
-        """The seeds of each model that those of the claims need that apply to the profile's data."""
-        return wanted([claim for claim in claims if claim.applies(self.suite.profile.data)], self.suite.seeds)
+    def _needed(self, claims: Iterable[Claim], models: Iterable[str]) -> Mapping[str, Sequence[int]]:
+        """The seeds of each model that is needed by name, or by those of the claims that apply to the profile's data."""
+        of_claims = wanted([claim for claim in claims if claim.applies(self.suite.profile.data)], self.suite.seeds)
+        return {**of_claims, **dict.fromkeys(models, self.suite.seeds)}
+
+    @cached_property
+    def family_size(self) -> int:
+        """The claims of the file over which refutations are corrected."""
+        return sum(claim.applies(self.suite.profile.data) and not claim.exact for claim in self.claims)
+
+    def measurements(self, model: str, measure: str) -> pd.Series[float]:
+        """Return what was measured of a model, one number a seed.
+
+        Runs that are missing are made: under xdist, tests that name models are not known before they run.
+
+        Raises:
+            ClaimsError: A run could not be made, or has no such measure.
+        """
+        import pandas as pd
+
+        wanted = {model: self.suite.seeds}
+        build_missing(self.suite, wanted, self._default_jobs(), Console(stderr=True))
+        keys = self.suite.plan(wanted).keys[model]
+        numbers = {}
+        for seed, key in zip(self.suite.seeds, keys, strict=True):
+            if (run := self.suite.store.load(key)) is None:
+                failure = self.suite.store.failure(key)
+                raise ClaimsError(f"{model}, seed {seed}: {failure.message if failure else 'is not in the store'}")
+            numbers[seed] = number(run, measure)
+        return pd.Series(numbers, name=f"{model} {measure}", dtype="float64")
 
     def record(self, ids: Collection[str]) -> None:
         """Writes the verdicts and estimates of those of the claims that were judged into the file.

@@ -100,6 +100,16 @@ def conclusion(finding: Finding) -> str:
             return verdict.value
 
 
+def judged_text(judgement: Judgement, expected: str) -> str:
+    """What became of numbers without a claim of the file: measured, expected, and the verdict."""
+    part = judgement.estimates[0]
+    interval = f" [{part.lower:.4g}, {part.upper:.4g}] over {part.n} seeds" if part.n > 1 else " (1 seed)"
+    verdict = judgement.verdict.value
+    if judgement.verdict is Verdict.INCONCLUSIVE:
+        verdict += f", {_what_would_decide(judgement)}"
+    return f"measured {part.mean:.4g}{interval}; expected {expected}; {verdict}"
+
+
 def _what_would_decide(judgement: Judgement) -> str:
     if judgement.seeds_needed is not None:
         return f"{judgement.seeds_needed:,} seeds would decide it"

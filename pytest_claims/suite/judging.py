@@ -107,7 +107,7 @@ def _evidence(claim: Claim, store: Store, plan: Plan, stored: Mapping[str, Store
     if missing := [key for model_keys in keys.values() for key in model_keys if key not in stored]:
         raise ClaimsError(_why_missing(missing, store, plan, stored))
     runs = {model: [stored[key] for key in model_keys] for model, model_keys in keys.items()}
-    return _Evidence(runs, claim.quantities(lambda model, measure: [_number(run, measure) for run in runs[model]]))
+    return _Evidence(runs, claim.quantities(lambda model, measure: [number(run, measure) for run in runs[model]]))
 
 
 def _needed_keys(claim: Claim, model: str, plan: Plan) -> tuple[str, ...]:
@@ -116,7 +116,12 @@ def _needed_keys(claim: Claim, model: str, plan: Plan) -> tuple[str, ...]:
     return keys[:1] if claim.exact else keys
 
 
-def _number(run: StoredRun, measure: str) -> float:
+def number(run: StoredRun, measure: str) -> float:
+    """Return a measurement of a run.
+
+    Raises:
+        ClaimsError: It has none of this name.
+    """
     try:
         return run.measurements[measure]
     except KeyError:

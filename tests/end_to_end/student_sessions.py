@@ -118,6 +118,12 @@ class StudentProject:
         self, store: Path, *arguments: str, prepare: Callable[[], None] | None = None, **environment: str
     ) -> "subprocess.Popen[str]":
         """Starts a session in a process group of its own, as a shell does; `prepare` is called in its process first."""
+
+        def begin() -> None:
+            take_interrupts()
+            if prepare:
+                prepare()
+
         options = ["-m", "reproduce", "--profile", "tiny", f"--seeds={SEEDS}", f"--store-dir={store}"]
         plugins = ["-p", "many_kills", "-p", "no:cacheprovider"]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
@@ -130,7 +136,7 @@ class StudentProject:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=prepare,
+            preexec_fn=begin,
         )
 
     def run(self, store: Path, *arguments: str, prepare: Callable[[], None] | None = None, **environment: str) -> Ended:
@@ -141,6 +147,11 @@ class StudentProject:
         """The keys of all runs that any worker has begun, in order."""
         noted = self.folder / "starts"
         return noted.read_text().splitlines() if noted.exists() else []
+
+
+def take_interrupts() -> None:
+    """Lets SIGINT end the programs that this process starts, though a shell's background job may ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ended(session: "subprocess.Popen[str]") -> Ended:
@@ -180,7 +191,7 @@ def workers_of(store: Path) -> list[int]:
     return found
 
 
-def wait_until(holds, seconds: float = 120) -> None:
+def wait_until(holds, seconds: float = 600) -> None:
     """Waits for something that comes in seconds on a quiet machine."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -92,6 +92,8 @@ suite.plan, suite.store = lambda wanted: plan, suite.store
 worker.Suite = lambda options: suite
 worker.make_deterministic()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have been told to ignore it
+
 def start(prepare=lambda: None):
     pid = os.fork()
     if pid:

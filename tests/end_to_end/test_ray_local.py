@@ -34,7 +34,8 @@ def test_a_session_makes_its_runs_on_a_ray_of_its_own_and_leaves_nothing_of_it(t
         check=False,
     )
     assert (finished.returncode, finished.stderr) == (0, "")
-    assert "1 of 1 runs to make on Ray, up to 1 at a time\n[1/1] done student (shared); " in finished.stdout
+    assert "\n1 of 1 runs to make on Ray, up to 1 at a time\n" in finished.stdout
+    assert "\n[1/1] done student (shared); " in finished.stdout
     suite = Suite(SuiteOptions(OURS, "tiny", tmp_path / "store"))
     (key,) = suite.plan({"student": (0,)}).keys["student"]
     assert Store(tmp_path / "store").load(key).measurements["parameters"] == 256_779

@@ -2,6 +2,7 @@ import csv
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -34,13 +35,14 @@ class Session:
     table: str
 
 
-def reproduce(folder: Path) -> Session:
+def reproduce(folder: Path, *chosen: str, clone: Path = ROOT) -> Session:
     command = [sys.executable, "-m", "pytest", "-m", "reproduce", "-p", "no:cacheprovider", "--profile", "tiny"]
     options = ["--jobs=2", f"--store-dir={folder / 'store'}", f"--results-dir={folder / 'results'}"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment["PYTHONPATH"] = str(clone)
     finished = subprocess.run(
-        [*command, *options, f"--junitxml={folder / 'outcomes.xml'}"],
-        cwd=ROOT,
+        [*command, *options, f"--junitxml={folder / 'outcomes.xml'}", *chosen],
+        cwd=clone,
         env=environment,
         capture_output=True,
         text=True,
@@ -146,3 +148,19 @@ def test_a_run_that_lost_its_weights_is_made_again_alone_with_the_same_bytes(fir
         assert before[lost / name][1] == after[lost / name][1], name
     assert before[lost / MANIFEST][0] < after[lost / MANIFEST][0]
     assert (third.status, third.table) == (first.status, first.table)
+
+
+@pytest.mark.parametrize("chosen", ["q2-better-teacher-better-student or q1-composed-beats-single"])
+def test_another_clone_gives_the_same_bytes(first, folder, tmp_path, chosen):
+    """Of pre-training, both teachers, distillation, pruning, low rank, quantization-aware training and packing."""
+    clone = tmp_path / "clone"
+    for name in ("compression", "experiments", "pytest_claims", "tests/reproduce"):
+        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("conftest.py", "expected_results.json", "pyproject.toml"):
+        shutil.copy(ROOT / name, clone / name)
+    reproduce(tmp_path, "-k", chosen, "--seeds", "1", clone=clone)
+    here, there = ({path.name: path for path in (each / "store/runs").iterdir()} for each in (folder, tmp_path))
+    assert len(there) >= 10
+    for key, path in there.items():
+        for name in (WEIGHTS, MEASUREMENTS, HISTORY):
+            assert (path / name).read_bytes() == (here[key] / name).read_bytes(), f"{name} of {path}"

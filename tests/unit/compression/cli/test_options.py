@@ -21,7 +21,7 @@ finally:
 
 def test_help_imports_no_torch():
     done = subprocess.run(
-        [sys.executable, "-c", HELP], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", HELP], cwd=ROOT, capture_output=True, text=True, check=True, timeout=600
     )
     assert "--bits BITS" in done.stdout
 
@@ -66,6 +66,7 @@ def test_wrong_usage_is_one_line_and_status_2(capsys, arguments, message):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_module_runs(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "compression", "inspect", str(tmp_path / "absent")],
@@ -73,7 +74,7 @@ def test_the_module_runs(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 1
     assert done.stderr.startswith("compression inspect: [Errno 2] No such file or directory")

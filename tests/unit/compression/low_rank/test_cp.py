@@ -13,6 +13,8 @@ from torch import nn
 from compression.low_rank.cp import factorize_cp
 from compression.low_rank.factorization import full_ranks
 
+pytestmark = pytest.mark.slow
+
 properties = settings(deadline=None, max_examples=20)
 spatial_convolutions = convolutions(st.sampled_from([(3, 3), (1, 3), (2, 2)]), groups=st.integers(1, 2), most=4)
 

@@ -94,6 +94,7 @@ def test_flags_are_kept_the_layer_untouched_and_no_random_number_drawn(layer, fa
     assert all(torch.equal(tensor, before[name]) for name, tensor in layer.state_dict().items())
 
 
+@pytest.mark.slow
 @given(networks(), st.data())
 @settings(deadline=None, max_examples=15)
 def test_a_network_at_full_ranks_computes_what_it_did(model, data):
@@ -102,6 +103,7 @@ def test_a_network_at_full_ranks_computes_what_it_did(model, data):
         assert_close(factorize(model, plan)(images()), model(images()))
 
 
+@pytest.mark.slow
 @given(networks(), st.data())
 @settings(deadline=None, max_examples=10)
 def test_a_network_can_still_be_trained_and_saved(model, data):

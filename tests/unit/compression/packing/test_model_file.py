@@ -98,6 +98,7 @@ pipelines = st.tuples(
 )
 
 
+@pytest.mark.slow
 @given(network_plans, pipelines)
 @settings(deadline=None, max_examples=50)
 def test_every_pipeline_comes_back_bit_for_bit(tmp_path_factory, plan, pipeline):
@@ -158,6 +159,7 @@ def test_ten_lines_make_a_pruned_factorized_corrected_quantized_file(tmp_path, b
     assert size < 0.6 * 4 * sum(p.numel() for p in student.parameters())
 
 
+@pytest.mark.slow
 def test_a_resnet18_needs_nothing_but_its_constructor(tmp_path):
     torch.manual_seed(0)
     model = torchvision.models.resnet18(num_classes=3)
@@ -169,6 +171,7 @@ def test_a_resnet18_needs_nothing_but_its_constructor(tmp_path):
     assert torch.equal(loaded(images), small(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_a_pruned_torchvision_network_comes_back_and_can_be_trained(tmp_path, name):
     base = torchvision_network(name).float()

@@ -123,6 +123,7 @@ def test_each_concatenated_layer_keeps_its_best_unit_and_the_count_stays():
         keep_counts(graph, scores, {"left": 1})
 
 
+@pytest.mark.slow
 @given(random_networks(), st.integers(0, 2**31), st.floats(0.01, 1))
 @properties
 def test_a_width_empties_no_layer_and_is_the_best_of_each_group_where_that_does_not(drawn, seed, multiplier):
@@ -168,6 +169,7 @@ def test_within_a_group_both_orders_agree_with_the_scores():
             assert [unit for unit in order if unit in group.units] == ranked[:-1]
 
 
+@pytest.mark.slow
 @given(random_networks(), st.integers(0, 2**31))
 @properties
 def test_no_order_empties_a_layer(drawn, seed):
@@ -211,6 +213,7 @@ def test_a_rate_that_cannot_be_is_an_error():
             remove_rate(graph, order, rate)
 
 
+@pytest.mark.slow
 @given(
     random_networks(), st.integers(0, 2**31), st.floats(0, 1), st.sampled_from([parameter_count, state_bytes, "macs"])
 )

@@ -67,6 +67,7 @@ def gated(model, graph, selection, inputs):
     return result
 
 
+@pytest.mark.slow
 @given(random_networks(), st.data())
 @settings(deadline=None, max_examples=30)
 def test_the_masked_and_the_cut_model_compute_the_same(drawn, data):

@@ -140,3 +140,43 @@ def rebuilt(layer):
 def test_only_layers_that_average_over_channels_need_a_masked_form():
     averaging = [nn.LayerNorm(4), nn.GroupNorm(1, 4), nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.BatchNorm2d(4)]
     assert [layers.averages_channels(layer) for layer in averaging] == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.BatchNorm1d(4), (2, 4)),
+        (nn.BatchNorm1d(4), (2, 4, 3)),
+        (nn.BatchNorm2d(4), (2, 4, 3, 5)),
+        (nn.BatchNorm3d(4), (2, 4, 3, 5, 1)),
+    ],
+)
+def test_a_plain_batch_norm_gives_outputs_of_its_inputs_shape(layer, shape):
+    assert layers.is_plain_batch_norm(layer, shape)
+    assert layer.eval()(torch.zeros(shape)).shape == shape
+
+
+def hooked_batch_norm():
+    layer = nn.BatchNorm2d(4)
+    layer.register_forward_hook(lambda module, inputs, output: output.flatten(1))
+    return layer
+
+
+class OwnBatchNorm(nn.BatchNorm2d):
+    def forward(self, images):
+        return super().forward(images).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.BatchNorm2d(4), (2, 5, 3, 3)),
+        (nn.BatchNorm2d(4), (2, 4)),
+        (nn.BatchNorm2d(4), (2,)),
+        (nn.GroupNorm(1, 4), (2, 4, 3, 3)),
+        (hooked_batch_norm(), (2, 4, 3, 3)),
+        (OwnBatchNorm(4), (2, 4, 3, 3)),
+    ],
+)
+def test_what_may_give_another_shape_or_take_no_such_input_is_no_plain_batch_norm(layer, shape):
+    assert not layers.is_plain_batch_norm(layer, shape)

@@ -254,6 +254,7 @@ def test_the_masked_model_learns_what_the_cut_one_learns(activation, optimizer):
     assert_trained_alike(model, channel_graph(model, SMALL), selection, OPTIMIZERS[optimizer], images((4, *SMALL)))
 
 
+@pytest.mark.slow
 @given(random_networks(), st.data())
 @settings(deadline=None, max_examples=15)
 def test_any_masked_network_learns_what_the_cut_one_learns(drawn, data):

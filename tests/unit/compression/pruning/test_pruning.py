@@ -30,6 +30,8 @@ from compression.pruning.cut import Selection, prune
 from compression.pruning.graph import ChannelGraph, channel_graph
 from compression.pruning.masking import mask
 
+pytestmark = pytest.mark.slow
+
 # Torch-Pruning 1.6 divides by zero in ShuffleNet's split.
 COMPARED = [name for name in TORCHVISION if not name.startswith("shufflenet")]
 EXPORTED = ["resnet18", "squeezenet1_1", "mobilenet_v3_small"]

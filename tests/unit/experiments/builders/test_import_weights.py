@@ -134,6 +134,7 @@ def test_a_failed_download_tells_the_way_out(run, download, error):
     assert caught.value.__cause__ is error
 
 
+@pytest.mark.slow
 def test_a_download_is_verified_and_read_without_pickled_code(run, download):
     state = resnet18().state_dict()
     asked = download(state)

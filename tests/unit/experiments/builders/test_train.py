@@ -81,6 +81,7 @@ def test_a_tensor_that_does_not_fit_is_named_and_nothing_is_copied(stored, name,
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_the_parent_but_for_its_head(run, still):
     recipe = Recipe("experiments.builders.train", RESNET, "target", replace(still, batch_size=30))
     scratch = run(recipe)

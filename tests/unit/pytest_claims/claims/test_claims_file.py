@@ -205,6 +205,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @fast
 @given(st.data())
 def test_a_file_with_anything_put_anywhere_loads_or_is_refused_clearly(tmp_path_factory, data):

@@ -281,6 +281,6 @@ def test_two_processes_do_not_decode_the_same_folder_twice(tmp_path):
         )
         for number in range(2)
     ]
-    outputs = [process.communicate(timeout=60)[0].split() for process in processes]
+    outputs = [process.communicate(timeout=600)[0].split() for process in processes]
     assert sorted(count for count, _ in outputs) == ["0", "4"]
     assert outputs[0][1] == outputs[1][1]

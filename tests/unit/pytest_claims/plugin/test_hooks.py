@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from fake_runs import CLAIMS, VERDICTS, fill_for_claims, tiny_suite
-from student_sessions import wait_until, workers_of
+from student_sessions import take_interrupts, wait_until, workers_of
 
 from pytest_claims.claims.claims_file import load_claims
 from pytest_claims.cluster import cluster as cluster_module
@@ -624,9 +624,11 @@ def test_a_session_that_has_its_runs_never_imports_torch_and_writes_its_results(
 def test_an_interrupted_session_leaves_no_worker_and_no_half_run(project, arguments):
     store = project.path / "interrupted"
     command = [sys.executable, "-m", "pytest", *REPRODUCE, "-k", "q2-reproduced", f"--store-dir={store}"]
-    with subprocess.Popen([*command, *arguments], cwd=project.path, stdout=subprocess.DEVNULL) as session:
+    with subprocess.Popen(
+        [*command, *arguments], cwd=project.path, stdout=subprocess.DEVNULL, preexec_fn=take_interrupts
+    ) as session:
         try:
-            wait_until(lambda: list(store.glob("locks/*.owner")), seconds=300)
+            wait_until(lambda: list(store.glob("locks/*.owner")))
             assert workers_of(store)
             session.send_signal(signal.SIGINT)
             assert session.wait() == pytest.ExitCode.INTERRUPTED

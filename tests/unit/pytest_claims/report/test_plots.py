@@ -13,6 +13,8 @@ from pytest_claims.report.drawn_before import RECORD
 from pytest_claims.report.plot_sizes import bytes_text, draw_sizes
 from pytest_claims.report.plots import SIZES, all_plots, write_plots
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f"{plot.name}.{extension}" for plot in (SIZES, *PLOTS) for extension in ("png", "svg")]
 
 

@@ -102,7 +102,7 @@ def test_a_run_is_left_behind_only_when_its_process_was_killed(store):
         assert process.stdout.readline() == "writing\n"
         assert list(leftovers(store)) == []
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=600)
     garbage = list(leftovers(store))
     assert [(each.kind, each.bytes) for each in garbage] == [("left behind", 4)]
     assert store.load(key_of(1)) is None

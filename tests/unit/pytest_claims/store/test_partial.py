@@ -56,7 +56,7 @@ def test_what_a_killed_process_left_is_abandoned_and_can_be_removed(tmp_path):
         assert process.stdout.readline() == "writing\n"
         assert abandoned(tmp_path) == []
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=600)
     (path,) = abandoned(tmp_path)
     assert (path / "half").read_bytes() == b"half"
     assert names(tmp_path) == [path.name, f"{path.name}.lock"]

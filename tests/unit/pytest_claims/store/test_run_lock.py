@@ -34,7 +34,7 @@ def test_whoever_finds_it_held_is_told_by_whom(path):
         owner = RunLock(path).owner()
         assert (owner.process, owner.host) == (process.pid, socket.gethostname())
         assert before <= datetime.fromisoformat(owner.since) <= datetime.now(UTC)
-        process.communicate("", timeout=10)
+        process.communicate("", timeout=600)
     assert isinstance(caught.value, filelock.Timeout)
     assert caught.value.owner == owner
     assert str(caught.value) == f"{path}: held by process {process.pid} on {owner.host} since {owner.since}"
@@ -71,8 +71,8 @@ def test_the_note_of_a_killed_process_gives_way_to_the_next_holder(path):
     with start(HOLDING, path) as process:
         assert process.stdout.readline() == "held\n"
         process.kill()
-        process.wait(timeout=10)
-    with RunLock(path).acquire(timeout=10):
+        process.wait(timeout=600)
+    with RunLock(path).acquire(timeout=600):
         assert RunLock(path).owner().process == os.getpid()
     assert RunLock(path).owner() is None
 

@@ -194,7 +194,7 @@ if first("killed"):
     (folder / "pid").write_text(str(os.getpid()))
     print("loading", file=sys.stderr, flush=True)
     (folder / "ready").touch()
-    time.sleep(60)
+    time.sleep(600)
 """)
     killer = threading.Thread(target=kill_when_ready, args=(suite.store.root,))
     killer.start()
@@ -212,7 +212,7 @@ def kill_when_ready(folder):
     os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
 
 
-def wait_for(path, seconds=20):
+def wait_for(path, seconds=600):
     deadline = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} did not come"
@@ -316,7 +316,7 @@ while not (folder / "shown").exists():
 
     def fill_and_wait():
         fill(suite, {"student-scratch": (1,)})
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 600
         while "[1/2] done student-scratch (seed 1)" not in console.file.getvalue() and time.monotonic() < deadline:
             time.sleep(0.02)
         (suite.store.root / "shown").touch()
@@ -406,7 +406,7 @@ INTERRUPTED = """
 {before}
 (folder / f"pid-{{os.getpid()}}").touch()
 tell("start", key="{key}")
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -446,7 +446,7 @@ def test_a_worker_that_does_not_end_when_told_to_is_killed(suite, worker, monkey
 
 
 def test_a_worker_that_cannot_start_leaves_none_running(suite, worker, monkeypatch):
-    worker("(folder / f'pid-{os.getpid()}').touch()\ntime.sleep(60)")
+    worker("(folder / f'pid-{os.getpid()}').touch()\ntime.sleep(600)")
     starts = itertools.count()
     start = building.subprocess.Popen
 
