@@ -169,7 +169,7 @@ def test_a_missing_module_is_named(write):
     ],
 )
 def test_relative_imports_are_followed(write, module, text, found):
-    files = {name: "X = 1" for name in ("compression/flat.py", "compression/deep/deeper/bottom.py")}
+    files = dict.fromkeys(("compression/flat.py", "compression/deep/deeper/bottom.py"), "X = 1")
     root = write({**files, "compression/deep/deeper/__init__.py": "", module: text})
     name = module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     parents = {"compression", "compression.deep"}
