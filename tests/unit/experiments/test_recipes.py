@@ -211,6 +211,7 @@ def test_only_what_is_measured_before_it_is_tuned_is_a_step_to_others(default):
     assert {name for name, recipe in default.items() if recipe.intermediate} == {
         *(f"cnn-pruned-{criterion}" for criterion in CRITERIA),
         *(f"cnn-low-rank-{ranks}" for ranks in RANKS),
+        *("cnn-pruned-sixteenth", "cnn-low-rank-sixteenth"),
         *(f"cnn-{kind}-{weights}" for kind in ("grouped", "separable") for weights in ("fitted", "random")),
         *(f"cnn-{kind}-random-tuned" for kind in ("pruned", "grouped", "separable")),
     }

@@ -11,9 +11,9 @@ from pytest_claims.training.training import augmented_batches
 
 
 def made_of(run, made, operation, budget, *settings):
-    recipe = Recipe(
-        operation, made.context.recipe.architecture, "target", budget, settings, (("original", made.context.recipe),)
-    )
+    parent = made.context.recipe
+    builder = f"experiments.builders.{operation}"
+    recipe = Recipe(builder, parent.architecture, "target", budget, settings, (("original", parent),))
     return run(recipe, original=made)
 
 

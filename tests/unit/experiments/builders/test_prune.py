@@ -73,5 +73,7 @@ def test_a_budget_that_cannot_be_kept_is_told(prune):
 
 
 def test_a_setting_of_another_type_is_named(prune):
-    with pytest.raises(ValueError, match="operation 'prune': its setting 'parameters' is '9', should be int"):
+    with pytest.raises(
+        ValueError, match=r"builder 'experiments\.builders\.prune': its setting 'parameters' is '9', should be int"
+    ):
         prune("signed-gamma", parameters="9")

@@ -10,7 +10,8 @@ PRUNED = Architecture("experiments.models.student", (("widths", (4, 4, 8, 9, 7, 
 @pytest.fixture(scope="module")
 def finetune(run, student):
     def finetune_with(budget, operation="slim_finetune"):
-        recipe = Recipe(operation, PRUNED, "target", budget, (), (("original", student.context.recipe),))
+        builder = f"experiments.builders.{operation}"
+        recipe = Recipe(builder, PRUNED, "target", budget, (), (("original", student.context.recipe),))
         return run(recipe, original=student)
 
     return finetune_with

@@ -1,6 +1,10 @@
 import io
 
+import pytest
+
 from experiments.plots.distillation import draw_distillation
+
+pytestmark = pytest.mark.slow
 
 
 def test_question_2_names_and_numbers_each_model(models, conditions):

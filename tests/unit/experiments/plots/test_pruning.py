@@ -6,6 +6,8 @@ from experiments.plots.pruning import draw_pruning
 from pytest_claims.report.accuracies import measured_models
 from pytest_claims.report.measured_models import runs_by_model
 
+pytestmark = pytest.mark.slow
+
 
 def test_question_3_has_a_line_for_each_rate_and_protocol_with_its_intervals(models, conditions):
     figure = draw_pruning(models, conditions)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from our_project import make_profile
 from safetensors.numpy import save_file
 
+from experiments.project import REFERENCE_SECONDS
 from experiments.recipes import report_recipes
 from pytest_claims.datasets.dataset import Dataset, Split, content_hash, save_dataset
 from pytest_claims.datasets.size import DataSize
@@ -18,7 +19,7 @@ from pytest_claims.recipes.profile import ProfileRequest
 from pytest_claims.recipes.recipe import Architecture, Recipe
 
 ENVIRONMENT = numerics_environment("cpu")
-SIZES = {"small": DataSize(660, 660, 1024), "usual": DataSize(2750, 2002, 1024), "large": DataSize(2750, 2002, 4096)}
+SIZES = {"small": DataSize(132, 132, 1024), "usual": DataSize(660, 1980, 1024), "large": DataSize(660, 1980, 4096)}
 CATALOG = report_recipes(make_profile("default", ProfileRequest()))
 STUDENT = CATALOG["student-scratch"]
 TEACHER = CATALOG["teacher-scratch"]
@@ -34,7 +35,7 @@ def past(recipe, seconds, data="usual", environment=ENVIRONMENT):
 
 
 def estimator(*runs, data="usual"):
-    return Estimator(runs, SIZES, {"target": data, "source": data}, ENVIRONMENT)
+    return Estimator(runs, SIZES, {"target": data, "source": data}, ENVIRONMENT, REFERENCE_SECONDS)
 
 
 def with_epochs(recipe, epochs):
@@ -82,14 +83,14 @@ def test_an_estimate_is_proportional_to_the_epochs(runs, recipe, first, second):
 def test_an_estimate_grows_with_images_and_pixels_by_hand_count(runs):
     by_data = {data: estimator(*runs, data=data).seconds(STUDENT) for data in SIZES}
     # Three passes for an image that is learned from: forward, and two products backward.
-    assert by_data["usual"] / by_data["small"] == pytest.approx((3 * 2750 + 2002) / (3 * 660 + 660))
+    assert by_data["usual"] / by_data["small"] == pytest.approx((3 * 660 + 1980) / (3 * 132 + 132))
     assert by_data["large"] / by_data["usual"] == pytest.approx(4)
 
 
 def test_without_training_only_validation_images_count():
     quantized = CATALOG["teacher-finetuned-8bit"]
     known = past(quantized, 6.0, data="small")
-    assert estimator(known, data="usual").seconds(quantized) == pytest.approx(6.0 * 2002 / 660)
+    assert estimator(known, data="usual").seconds(quantized) == pytest.approx(6.0 * 1980 / 132)
 
 
 def test_the_closest_evidence_is_taken():
@@ -101,7 +102,7 @@ def test_the_closest_evidence_is_taken():
         (past(half, 100.0), 100.0),
         (past(narrow, 60.0), 60.0),
         (past(rate, 50.0), 50.0),
-        (past(STUDENT, 10.0, data="small"), 10.0 * (3 * 2750 + 2002) / (3 * 660 + 660)),
+        (past(STUDENT, 10.0, data="small"), 10.0 * (3 * 660 + 1980) / (3 * 132 + 132)),
         (past(STUDENT, 30.0), 30.0),
     ]
     for count, (_, expected) in enumerate(farthest_first, start=1):
@@ -132,7 +133,7 @@ def test_short_runs_hardly_count_for_the_machines_speed():
         past(STUDENT, 5.0, environment={**ENVIRONMENT, "threads": 64}),
         past(STUDENT, 5.0, environment={}),
         past(STUDENT, 5.0, data="forgotten"),
-        past(STUDENT, 5.0).model_copy(update={"recipe": {"operation": "train"}}),
+        past(STUDENT, 5.0).model_copy(update={"recipe": {"builder": "experiments.builders.train"}}),
     ],
 )
 def test_runs_of_another_machine_and_on_forgotten_data_are_no_evidence(foreign):
@@ -146,16 +147,28 @@ def test_another_version_of_torch_is_evidence():
 
 
 def test_data_of_unknown_size_is_taken_for_that_of_the_constants():
-    unknown = Estimator([], {}, {"target": "new", "source": "new"}, ENVIRONMENT)
+    unknown = Estimator([], {}, {"target": "new", "source": "new"}, ENVIRONMENT, REFERENCE_SECONDS)
+    constant = REFERENCE_SECONDS[STUDENT.builder, STUDENT.architecture.module]
     assert (
         unknown.seconds(STUDENT)
         == estimator(data="usual").seconds(STUDENT)
-        == pytest.approx(STUDENT.budget.epochs * 1.4)
+        == pytest.approx(STUDENT.budget.epochs * constant)
     )
 
 
+def test_the_constants_are_of_our_recipes_under_the_default_profile():
+    known = {(recipe.builder, recipe.architecture.module) for recipe in CATALOG.values() if recipe.architecture}
+    backbone_of_others = ("experiments.builders.import_weights", "experiments.models.resnet18")
+    assert REFERENCE_SECONDS.keys() - known == {backbone_of_others}
+
+
+def test_a_project_without_constants_has_the_same_time_for_all_of_a_kind():
+    bare = Estimator([], SIZES, {"target": "usual", "source": "usual"}, ENVIRONMENT)
+    assert bare.seconds(TEACHER) == pytest.approx(bare.seconds(STUDENT))
+
+
 def test_what_has_no_constant_still_takes_time():
-    other = Recipe("hatch", Architecture("egg"), "target", STUDENT.budget)
+    other = Recipe("hen.hatch", Architecture("hen.egg"), "target", STUDENT.budget)
     assert estimator().seconds(other) > 0
     assert estimator().seconds(with_epochs(other, 2 * STUDENT.budget.epochs)) == pytest.approx(
         2 * estimator().seconds(other)

@@ -136,7 +136,7 @@ def test_a_run_keeps_how_it_was_made(suite, maker):
     assert run.provenance["profile"] == "tiny"
     assert run.provenance["data"] == "hash of the data"
     assert run.provenance["parents"] == {"teacher": key_of(suite, "teacher-scratch", 1)}
-    assert run.provenance["recipe"]["operation"] == "distill"
+    assert run.provenance["recipe"]["builder"] == "experiments.builders.distill"
     assert run.provenance["environment"]["threads"] == 1
     assert (run.folder / HISTORY).read_text() == "epoch,loss,training_accuracy,accuracy\n"
 
