@@ -140,14 +140,16 @@ class _Graph:
         return own
 
     def finish(self) -> None:
-        """Puts the nodes in place, with the constants that they take, without torch's long tales of their origin."""
-        taken = {name for node in self.nodes for name in node.input} | {each.name for each in self.graph.output}
-        self.nodes = [node for node in self.nodes if taken.intersection(node.output)]
-        for node in self.nodes:
-            del node.metadata_props[:]
+        """Puts the nodes in place that are of use, with their constants, without torch's long tales of their origin."""
+        used = {each.name for each in self.graph.output}
+        kept: list[Any] = []
+        for node in reversed(self.nodes):
+            if used.intersection(node.output):
+                used.update(node.input)
+                kept.insert(0, node)
+                del node.metadata_props[:]
         del self.graph.node[:]
-        self.graph.node.extend(self.nodes)
-        used = {name for node in self.nodes for name in node.input}
+        self.graph.node.extend(kept)
         del self.graph.initializer[:]
         self.graph.initializer.extend(each for name, each in self.constants.items() if name in used)
 
