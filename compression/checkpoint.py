@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from compression.atomic_file import replacing
-from compression.quantization import QuantizedTensor, dequantize_state_dict, quantize_state_dict
+from compression.quantization.state_dict import QuantizedTensor, dequantize_state_dict, quantize_state_dict
 
 VERSION: Final = 1
 BITS: Final = (8, 16, 32)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compression.evaluation_mode import evaluation_mode
+from compression.layers.evaluation_mode import evaluation_mode
 from experiments.augmentation import apply_view, as_input, draw_view
 from experiments.datasets.dataset import Split
 from experiments.recipe import Augmentation, Budget

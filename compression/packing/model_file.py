@@ -23,7 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compression.architecture.channel_order import ChannelOrder
+from compression.layers.channel_order import ChannelOrder
+from compression.layers.known_layers import averages_channels, channel_counts, is_known
+from compression.layers.masked_layers import LayerMask, is_masked, to_flags, to_text
+from compression.layers.weights import INPUT, OUTPUT, weight_layers
 from compression.packing.container import PackedFileError, checked_rows, read, write
 from compression.packing.layer_table import (
     LAYER_TYPES,
@@ -35,14 +38,11 @@ from compression.packing.layer_table import (
 )
 from compression.packing.state_file import VERSION, check_version
 from compression.packing.tensors import DEFAULT_LIMIT, Packable, decode_tensors, encode_tensors, restore
-from compression.pruning.layers import averages_channels, channel_counts, is_known
-from compression.pruning.masked_layers import LayerMask, is_masked, to_flags, to_text
-from compression.quantization import QuantizedTensor
 from compression.quantization.activations import attach_activation_quantizer
 from compression.quantization.affine import AffineTensor, Grid, encode
 from compression.quantization.codebook import CodebookTensor, CodebookWeight, attach_codebook
 from compression.quantization.fake import FakeQuantize, FakeQuantizedWeight, attach_grid, freeze
-from compression.quantization.layers import INPUT, OUTPUT, weight_layers
+from compression.quantization.state_dict import QuantizedTensor
 
 _PARAMETRIZATIONS = ".parametrizations."
 _EXTRA_STATE = "_extra_state"

@@ -25,9 +25,9 @@ from compression.packing.tensors import (
     restore,
     stored_size,
 )
-from compression.quantization import quantize
 from compression.quantization.affine import AffineSpec, finite_float32, quantize_affine
 from compression.quantization.codebook import quantize_codebook
+from compression.quantization.state_dict import quantize
 
 VERSION: Final = 1
 

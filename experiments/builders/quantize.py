@@ -6,7 +6,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from compression.quantization import dequantize_state_dict, quantize_state_dict, relative_error
+from compression.quantization.state_dict import dequantize_state_dict, quantize_state_dict, relative_error
 from experiments.builders.context import Built, Context, parent_model, setting, untrained
 
 SMALL_WEIGHT = 0.1

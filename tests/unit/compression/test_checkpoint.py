@@ -13,7 +13,7 @@ import torchvision
 from torch import nn
 
 from compression.checkpoint import RANGES, CheckpointError, load_state_dict, save_state_dict
-from compression.quantization import dequantize_state_dict, quantize_state_dict
+from compression.quantization.state_dict import dequantize_state_dict, quantize_state_dict
 
 HEADER = "compression.checkpoint"
 

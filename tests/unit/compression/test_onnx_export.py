@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from random_graphs import draw_network, network_plans
 from torch import nn
 
+from compression.layers.weights import INPUT
 from compression.onnx_export import export_onnx
 from compression.quantization.activations import quantize_activations
 from compression.quantization.affine import AffineSpec
@@ -18,7 +19,6 @@ from compression.quantization.codebook import share_weights
 from compression.quantization.fake import quantize_weights
 from compression.quantization.folding import fold_batch_norms
 from compression.quantization.integer import integer_output
-from compression.quantization.layers import INPUT
 
 
 def run(path, inputs, optimized=True):

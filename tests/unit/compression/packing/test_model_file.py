@@ -28,7 +28,6 @@ from compression.pruning.criteria import signed_gamma
 from compression.pruning.cut import prune
 from compression.pruning.graph import channel_graph
 from compression.pruning.masking import mask
-from compression.quantization import quantize
 from compression.quantization.activations import quantize_activations
 from compression.quantization.affine import AffineSpec, Grid, quantize_affine
 from compression.quantization.bias_correction import correct_biases
@@ -36,6 +35,7 @@ from compression.quantization.codebook import share_weights
 from compression.quantization.fake import attach_grid, bake, follow_weights, quantize_weights
 from compression.quantization.folding import fold_batch_norms
 from compression.quantization.ranges import min_max
+from compression.quantization.state_dict import quantize
 
 
 def pruned(model, images):

@@ -13,9 +13,9 @@ from compression.packing.state_file import (
     unpack_state_dict,
 )
 from compression.packing.tensors import restore
-from compression.quantization import dequantize_state_dict, quantize_state_dict
 from compression.quantization.affine import AffineSpec, quantize_affine
 from compression.quantization.codebook import quantize_codebook
+from compression.quantization.state_dict import dequantize_state_dict, quantize_state_dict
 
 
 @pytest.fixture
