@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch.utils import deterministic
 
-from compression.checkpoint import save_state_dict
+from compression.packing.state_file import save_state_dict
 from experiments.builders.context import Builder, Built, Context
 from experiments.numerics import THREADS_PER_RUN
 from experiments.training_state import Epoch

@@ -9,8 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from compression.checkpoint import load_state_dict
 from compression.cost import multiply_accumulates, parameter_count
+from compression.packing.state_file import load_state_dict
 from experiments.datasets.dataset import Dataset
 from experiments.models import build_model
 from experiments.recipe import Budget, Recipe

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from compression.checkpoint import load_state_dict
+from compression.packing.state_file import load_state_dict
 from experiments.builders.context import Built, Context, Parent, budget, fresh_model, splits, trained
 from experiments.training import cross_entropy, fit
 

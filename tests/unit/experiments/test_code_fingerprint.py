@@ -153,7 +153,7 @@ def test_what_is_claimed_planned_or_kept_reaches_no_builder(builder):
     makers = {f"experiments.{name}" for name in f"{names} {inner}".split()}
     others = {name for name in reached if name.startswith("experiments.")} - makers
     assert others == {builder} | ({"experiments.builders.slim"} if "slim" in builder else set())
-    assert {"experiments.training", "experiments.augmentation", "compression.checkpoint"} <= reached
+    assert {"experiments.training", "experiments.augmentation", "compression.packing.state_file"} <= reached
 
 
 def test_training_does_not_reach_what_only_compresses():

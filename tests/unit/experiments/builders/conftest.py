@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from compression.checkpoint import load_state_dict
 from compression.packing.container import is_packed
 from compression.packing.model_file import load_model
-from compression.packing.state_file import unpack_state_dict
+from compression.packing.state_file import load_state_dict
+from compression.packing.state_file import load_state_dict as unpack_state_dict
 from experiments.builders.context import Built, Context, Parent
 from experiments.datasets.dataset import Dataset
 from experiments.datasets.fractal import FractalSpec, make_fractal_dataset
