@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from compression.architecture.grouping import check_groups
 from compression.architecture.patch_moments import PatchMoments
-from compression.architecture.replacement import finite_weight
+from compression.layers.replacement import finite_weight
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]

@@ -7,7 +7,7 @@ Every convolution but the first in four groups:
 
 from torch import nn
 
-from compression.architecture.replacement import check_ungrouped, convolution_like, kernel_area
+from compression.layers.replacement import check_ungrouped, convolution_like, kernel_area
 
 
 def grouped(conv: nn.Conv2d, groups: int) -> nn.Conv2d:

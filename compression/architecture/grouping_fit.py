@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from compression.architecture.channel_groups import ChannelGroups, patch_indices
-from compression.architecture.channel_order import ChannelOrder
 from compression.architecture.grouping import check_groups
 from compression.architecture.patch_moments import PatchMoments
-from compression.architecture.replacement import Replacement, convolution_like, filled, finite_weight
+from compression.layers.channel_order import ChannelOrder
+from compression.layers.replacement import Replacement, convolution_like, filled, finite_weight
 
 
 def fit_grouped(conv: nn.Conv2d, groups: ChannelGroups, *, moments: PatchMoments | None = None) -> nn.Sequential:

@@ -15,9 +15,9 @@ from compression.architecture.channel_groups import best_groups
 from compression.architecture.grouping import check_groups
 from compression.architecture.grouping_fit import fit_grouped
 from compression.architecture.patch_moments import PatchMoments
-from compression.architecture.replacement import kernel_area, replace_convolutions, replaceable_layers
 from compression.architecture.separable_fit import fit_separable, full_multiplier, separable_fit_parameters
 from compression.cost import parameter_count
+from compression.layers.replacement import kernel_area, replace_convolutions, replaceable_layers
 
 Moments = Mapping[str, PatchMoments]
 

@@ -7,7 +7,7 @@ Every convolution but the first:
 
 from torch import nn
 
-from compression.architecture.replacement import check_ungrouped, convolution_like, kernel_area
+from compression.layers.replacement import check_ungrouped, convolution_like, kernel_area
 
 
 def depthwise_separable(conv: nn.Conv2d) -> nn.Sequential:

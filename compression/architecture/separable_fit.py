@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from compression.architecture.patch_moments import PatchMoments
-from compression.architecture.replacement import (
+from compression.layers.replacement import (
     Replacement,
     check_ungrouped,
     convolution_like,

@@ -15,10 +15,11 @@ from rich.table import Table
 from torch import Tensor
 
 from compression.atomic_file import replacing
-from compression.cli.options import BITS, SHARE
+from compression.cli.defaults import BITS, SHARE
 from compression.cli.printable import printable
-from compression.cli.source_file import is_packed, is_torch_file, read_state
+from compression.cli.source_file import is_torch_file, read_state
 from compression.cli.state_tables import BenchRow, bench_table, inspection_table, left_out, relative_error
+from compression.packing.container import is_packed
 from compression.packing.state_file import (
     Method,
     affine,

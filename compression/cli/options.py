@@ -14,13 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
 
+from compression.cli.defaults import BITS, SHARE
 from compression.cli.printable import printable
 
 METHODS: Final = ("affine", "codebook", "min-max-8", "float16", "bfloat16", "none")
 RANGES: Final = ("min-max", "percentile", "least-squares")
-
-BITS: Final = 8
-SHARE: Final = 99.9
 
 _METHODS_WITH: Final[Mapping[str, tuple[str, ...]]] = {
     "bits": ("affine", "codebook"),

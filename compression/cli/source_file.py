@@ -16,8 +16,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from compression.packing.container import ENTRY, has_frame
-from compression.packing.state_file import unpack_state_dict
+from compression.packing.container import has_frame, is_packed
+from compression.packing.state_file import load_state_dict
 from compression.packing.tensors import DEFAULT_LIMIT
 
 _WRAPPERS: Final = ("state_dict", "model", "model_state_dict")
@@ -40,7 +40,7 @@ def read_state(path: Path, limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
         OSError: If there is no such file, it is no regular one, or it can't be read.
     """
     if is_packed(path):
-        return unpack_state_dict(path, limit)
+        return load_state_dict(path, limit)
     if has_frame(path):
         return _read_safetensors(path, limit)
     if not is_torch_file(path):
@@ -48,17 +48,6 @@ def read_state(path: Path, limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
     state = _state_of(path, _read_torch(path, limit))
     _check_limit(path, sum(tensor.numel() * tensor.element_size() for tensor in state.values()), limit)
     return {name: tensor.resolve_conj().resolve_neg() for name, tensor in state.items()}
-
-
-def is_packed(path: Path) -> bool:
-    """Whether a file says that it is a packed one; it may yet be damaged."""
-    if not has_frame(path):
-        return False
-    try:
-        with safetensors.safe_open(path, framework="pt") as opened:
-            return ENTRY in (opened.metadata() or {})
-    except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, OverflowError):
-        return False
 
 
 def is_torch_file(path: Path) -> bool:

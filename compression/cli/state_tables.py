@@ -12,9 +12,9 @@ from torch import Tensor
 
 from compression.cli.printable import printable
 from compression.packing.tensors import CastTensor, Packable, restore
-from compression.quantization import QuantizedTensor
 from compression.quantization.affine import AffineTensor
 from compression.quantization.codebook import CodebookTensor
+from compression.quantization.state_dict import QuantizedTensor
 
 _NAMES: Final = 10
 

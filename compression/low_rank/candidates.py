@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from compression.architecture.replacement import finite_weight
+from compression.layers.replacement import finite_weight
 from compression.low_rank.factorization import (
     Factorizable,
     Factorization,

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 from torch import nn
 
-from compression.architecture.replacement import replace_layers, replaceable_layers
+from compression.layers.replacement import replace_layers, replaceable_layers
 from compression.low_rank.cp import factorize_cp
 from compression.low_rank.factorization import Factorizable, Factorization, check_factorization
 from compression.low_rank.svd import factorize_linear, factorize_pointwise, factorize_spatial

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from compression.architecture.replacement import Replacement, filled, finite_weight
+from compression.layers.replacement import Replacement, filled, finite_weight
 from compression.low_rank.factorization import Factorizable, group_count
 
 FactorsT = TypeVar("FactorsT", bound=tuple[Tensor, ...])

@@ -11,8 +11,8 @@ from fractions import Fraction
 
 from torch import nn
 
-from compression.architecture.replacement import replace_layers
 from compression.cost import parameter_count
+from compression.layers.replacement import replace_layers
 from compression.low_rank.factorization import Factorizable, Factorization, full_ranks, group_count, weight_count
 from compression.low_rank.factorizing import factorizable_layers, factorize_layer
 

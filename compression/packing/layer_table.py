@@ -19,11 +19,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from compression.architecture.channel_order import ChannelOrder
-from compression.architecture.replacement import Replacement
+from compression.layers.channel_order import ChannelOrder
+from compression.layers.known_layers import computing_type
+from compression.layers.masked_layers import DROPPED, KEPT, MaskedNorm
+from compression.layers.replacement import Replacement
 from compression.packing.container import PackedFileError, checked_rows
-from compression.pruning.layers import computing_type
-from compression.pruning.masked_layers import DROPPED, KEPT, MaskedNorm
 
 _LARGEST_SIZE: Final = 1 << 31
 

@@ -4,7 +4,7 @@
     small = quantize_weights(factorize_to_budget(model, 4_000_000), AffineSpec(bits=4))
     save_model(small, "small.safetensors")
     same = load_model("small.safetensors", base=torchvision.models.resnet18())
-    unpack_state_dict("small.safetensors")      # or only its weights, as float tensors
+    load_state_dict("small.safetensors")        # or only its weights, as float tensors
 
 The base gives the model's code: how its layers are wired. The file gives sizes, types and weights of layers that were
 pruned, factorized or rewritten, the quantizers of weights and activations, and which inputs are masked, so that the
@@ -23,7 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compression.architecture.channel_order import ChannelOrder
+from compression.layers.channel_order import ChannelOrder
+from compression.layers.known_layers import averages_channels, channel_counts, is_known
+from compression.layers.masked_layers import LayerMask, is_masked, to_flags, to_text
+from compression.layers.weights import INPUT, OUTPUT, weight_layers
 from compression.packing.container import PackedFileError, checked_rows, read, write
 from compression.packing.layer_table import (
     LAYER_TYPES,
@@ -33,16 +36,13 @@ from compression.packing.layer_table import (
     is_dim_from_end,
     is_flags,
 )
-from compression.packing.state_file import VERSION, check_version
+from compression.packing.state_file import STATE_KEYS, VERSION, check_version
 from compression.packing.tensors import DEFAULT_LIMIT, Packable, decode_tensors, encode_tensors, restore
-from compression.pruning.layers import averages_channels, channel_counts, is_known
-from compression.pruning.masked_layers import LayerMask, is_masked, to_flags, to_text
-from compression.quantization import QuantizedTensor
 from compression.quantization.activations import attach_activation_quantizer
 from compression.quantization.affine import AffineTensor, Grid, encode
 from compression.quantization.codebook import CodebookTensor, CodebookWeight, attach_codebook
 from compression.quantization.fake import FakeQuantize, FakeQuantizedWeight, attach_grid, freeze
-from compression.quantization.layers import INPUT, OUTPUT, weight_layers
+from compression.quantization.state_dict import QuantizedTensor
 
 _PARAMETRIZATIONS = ".parametrizations."
 _EXTRA_STATE = "_extra_state"
@@ -85,7 +85,10 @@ def save_model(model: nn.Module, path: str | os.PathLike[str], entropy_coded: bo
 
 
 def load_model(path: str | os.PathLike[str], base: nn.Module, limit: int = DEFAULT_LIMIT) -> nn.Module:
-    """Reads a model that `save_model` wrote.
+    """Read a model from a packed file.
+
+    A file of `save_model` gives the compressed model; one that holds a state dict alone gives the base model with its
+    numbers as weights.
 
     Args:
         path: The file.
@@ -93,8 +96,8 @@ def load_model(path: str | os.PathLike[str], base: nn.Module, limit: int = DEFAU
         limit: Most bytes that the tensors may take as float32.
 
     Returns:
-        The compressed model, ready to run or to be trained on, with the base's device, memory format, training flags,
-        ties between parameters, and its layers' `requires_grad`.
+        The model, ready to run or to be trained on, with the base's device, memory format, training flags, ties between
+        parameters, and its layers' `requires_grad`.
 
     Raises:
         PackedFileError: If the file is damaged, foreign, inconsistent in itself, too large, or does not fit the base.
@@ -103,11 +106,13 @@ def load_model(path: str | os.PathLike[str], base: nn.Module, limit: int = DEFAU
     try:
         header, stored = read(Path(path))
         check_version(header.get("version"))
-        if "layers" not in header:
-            raise PackedFileError("holds a state dict, no model; unpack_state_dict reads it")
         tensors = decode_tensors(header.get("tensors"), stored, limit)
-        model = apply_layer_table(copy.deepcopy(base), header["layers"])
-        _apply_activations(model, header.get("activations"))
+        model = copy.deepcopy(base)
+        if header.keys() == STATE_KEYS:
+            tensors = {name: restore(packed) for name, packed in tensors.items()}
+        else:
+            model = apply_layer_table(model, header.get("layers"))
+            _apply_activations(model, header.get("activations"))
         _fill(model, tensors, _device(base), _tied(base))
         _keep_memory_format(model, base)
         _check_same(model, tensors)

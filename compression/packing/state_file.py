@@ -1,10 +1,12 @@
 """A state dict in a packed file.
 
+    save_state_dict(model.state_dict(), "model.safetensors")                # float32; at 16 and 8 bits, too
     pack_state_dict(model.state_dict(), "small.safetensors", affine(AffineSpec(bits=4)))
-    state = unpack_state_dict("small.safetensors")      # float tensors, ready for load_state_dict
+    model.load_state_dict(load_state_dict("small.safetensors"))             # reads both, as float tensors
 
-A method turns a tensor and its name into what is stored. `affine` and `codebook` take floating point tensors of two or
-more dimensions (kernels and matrices: nearly all bytes) and leave biases and norms as they are.
+A method takes a tensor and its name, and returns what the file shall hold. `affine` and `codebook` quantize floating
+point tensors of two or more dimensions (kernels and matrices: nearly all bytes), and leave biases and norms as they
+are.
 """
 
 import os
@@ -25,11 +27,16 @@ from compression.packing.tensors import (
     restore,
     stored_size,
 )
-from compression.quantization import quantize
 from compression.quantization.affine import AffineSpec, finite_float32, quantize_affine
 from compression.quantization.codebook import quantize_codebook
+from compression.quantization.state_dict import QuantizedTensor, quantize, quantize_state_dict
 
 VERSION: Final = 1
+STATE_KEYS: Final = frozenset({"version", "tensors"})
+"""What the header of a state dict's file has; a model's has more."""
+
+BITS: Final = (8, 16, 32)
+"""What `save_state_dict` can hold a number in."""
 
 Method: TypeAlias = Callable[[Tensor, str], Packable]
 
@@ -100,6 +107,37 @@ def pack_state_dict(
     return write_packed(pack_tensors(state, method), path, entropy_coded)
 
 
+def save_state_dict(state: Mapping[str, Tensor], path: str | os.PathLike[str], bits: int = 32) -> int:
+    """Write a state dict at one number of bits for all its numbers, without entropy coding: the report's files.
+
+    The file appears complete or not at all. The same state gives the same bytes.
+
+    Args:
+        state: Floating point and integer tensors by name, of any layout and device. Tensors that share memory are
+            stored each for itself.
+        path: File to write or replace, in a folder that exists.
+        bits: 32 for float32, 16 for float16, 8 for codes between each tensor's minimum and maximum. Floating point
+            scalars (0-dim) stay float32, integers keep their type.
+
+    Returns:
+        Size of the file in bytes.
+
+    Raises:
+        ValueError: If `bits` is none of these, or a tensor can't be held so.
+        OSError: If the file can't be written.
+    """
+    if bits not in BITS:
+        raise ValueError(f"bits must be one of {BITS}, not {bits!r}")
+    quantized = dict(state) if bits == 32 else quantize_state_dict(state, bits)
+    return write_packed({name: _at(entry, bits) for name, entry in quantized.items()}, path, entropy_coded=False)
+
+
+def _at(entry: QuantizedTensor | Tensor, bits: int) -> Packable:
+    if isinstance(entry, QuantizedTensor) or not entry.is_floating_point():
+        return entry
+    return CastTensor(entry, torch.float32) if bits == 16 and entry.ndim else entry.detach().float()
+
+
 def write_packed(packed: Mapping[str, Packable], path: str | os.PathLike[str], entropy_coded: bool = True) -> int:
     """Writes tensors that a method has been applied to; see `pack_state_dict`, which does both.
 
@@ -134,11 +172,20 @@ def read_with_sizes(
         raise PackedFileError(f"{os.fspath(path)}: {error}") from error
 
 
-def unpack_state_dict(path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
-    """Reads a packed file as a plain state dict; see `read_packed` for errors.
+def load_state_dict(path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
+    """Read the tensors of a packed file, a state dict's or a model's, as plain ones.
+
+    Args:
+        path: The file.
+        limit: Most bytes that the tensors may take as float32.
 
     Returns:
-        Tensors by name on the CPU: quantized ones as float32, others in the type they had.
+        Tensors by name on the CPU, in the type that they had when they were packed; those of `save_state_dict`, and
+        codes between minimum and maximum, as float32.
+
+    Raises:
+        PackedFileError: If the file is damaged, foreign, inconsistent in itself, or unpacks to more than `limit` bytes.
+        OSError: If there is no such file, it is no regular one, or it can't be read.
     """
     return {name: restore(packed) for name, packed in read_packed(path, limit).items()}
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from compression.packing import entropy
 from compression.packing.bits import Bytes, pack_bits, unpack_bits
 from compression.packing.container import PackedFileError, checked_rows
-from compression.quantization import QuantizedTensor, dequantize
 from compression.quantization.affine import AffineTensor, Grid
 from compression.quantization.codebook import CodebookTensor
+from compression.quantization.state_dict import QuantizedTensor, dequantize
 
 CODES: Final = "codes"
 LARGEST_RATIO: Final = 1024

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import torch
 from torch import nn
 
-from compression.names import name_within
+from compression.layers.names import name_within
 
 LayerT = TypeVar("LayerT", nn.Linear, nn.Conv2d)
 Rewrite = Callable[[str, nn.Module], nn.Module | None]
