@@ -2,8 +2,9 @@
 
     python benchmarks/teacher_answers.py
 
-Without: the teacher answers every batch anew. First: `experiments.builders.frozen_teacher` answers a view as a whole when it is
-first asked for. Kept: a later epoch on the same view. A row a student; seconds an epoch, and ratios to "without".
+Without: the teacher answers every batch anew. First: `experiments.builders.frozen_teacher` answers a view as a whole
+when it is first asked for. Kept: a later epoch on the same view. A row a student; seconds an epoch, and ratios to
+"without".
 """
 
 import statistics
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 
 from compression.distillation.logits import distillation_loss
 from experiments.builders.frozen_teacher import FrozenTeacher, distillation
-from pytest_claims.workers.making import make_deterministic
 from experiments.models import build_model
 from pytest_claims.recipes.recipe import Architecture, Augmentation, Budget
 from pytest_claims.training.training import Batch, Images, Objective, Unwatched, autocast, cross_entropy, fit
+from pytest_claims.workers.making import make_deterministic
 
 IMAGES = 256
 RESOLUTION = 32

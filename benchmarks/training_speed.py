@@ -3,7 +3,8 @@
     python benchmarks/training_speed.py
 
 Plain: contiguous float32, an unfused optimizer, deterministic algorithms as torch sets them up. Ours: what
-`pytest_claims.training.training.fit` does with the default profile's budgets. A row a model: images a second, and their ratio.
+`pytest_claims.training.training.fit` does with the default profile's budgets. A row a model: images a second, and their
+ratio.
 """
 
 import statistics
@@ -15,11 +16,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils import deterministic
 
-from pytest_claims.workers.making import make_deterministic
 from experiments.models import build_model
 from experiments.profiles import ProfileRequest, make_profile
 from pytest_claims.recipes.recipe import Architecture, Budget
 from pytest_claims.training.training import Images, Unwatched, augmented_batches, cross_entropy, fit
+from pytest_claims.workers.making import make_deterministic
 
 IMAGES = 512
 ROUNDS = 5

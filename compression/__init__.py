@@ -9,7 +9,8 @@
 * `cost`: parameters and multiply-accumulates
 * `distillation`: losses of a student that learns from a teacher's logits, features and relations
 * `low_rank`: linear and convolutional layers as products of smaller ones, at ranks chosen for an energy or a budget
-* `onnx_export`: quantized models as ONNX that runtimes compute in int8
+* `onnx_export`: quantized models as ONNX that runtimes compute in int8, exactly on every CPU; `onnx_graph`, the part of
+  it that fits graphs to integer kernels; `onnx_session` opens them
 * `packing`: pruned, factorized, quantized models and state dicts in one safe file
 * `pruning`: channels cut out of any traceable network, or masked; single weights set to zero; a package
 * `quantization`: weights and activations in fewer bits, after training or while it goes on

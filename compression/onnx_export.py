@@ -3,12 +3,29 @@
     model = quantize_weights(fold_batch_norms(model.eval()), AffineSpec(bits=8))
     model = quantize_activations(model, batches)
     export_onnx(model, images, "model.onnx")                # needs the extra [onnx]
-    session = onnxruntime.InferenceSession("model.onnx")
+    session = open_session("model.onnx")
     (logits,) = session.run(None, {"input": images.numpy()})
 
-torch exports the model with these nodes in place of its quantizers. Weights are stored as int8, biases as int32 in
-units of input scale times weight scale, as integer kernels add them; a bias beyond int32 in these units is added as a
-float. Codebook weights become floats.
+torch exports the model with these nodes in place of its quantizers. Biases are stored as int32 in units of input scale
+times weight scale, as integer kernels add them; a bias beyond int32 in these units is added as a float. Codebook
+weights become floats.
+
+Exported models compute exactly on every CPU. Activations are uint8. x86 CPUs without VNNI multiply them with int8
+weights by VPMADDUBSW, which adds pairs of products in int16 and cuts off what is beyond, as 2 * 255 * 127 is. So
+weights are stored as what no kernel of onnxruntime overflows with:
+
+* of 8 bits as uint8, which x86 kernels widen to int16 to add pairs in int32 (VPMADDWD); with VNNI they add in int32
+  anyway. The grid is the same: the model computes what the fake-quantized one does.
+* of 2 to 7 bits as int8, -64 to 63: 2 * 255 * 64 = 32,640 fits into int16. Without VNNI these kernels are faster than
+  those for uint8 (`benchmarks/int8_latency.py`), so that AffineSpec(bits=7) buys time, at the accuracy of 7 bits.
+
+On ARM both are added in int32: by UDOT, SDOT or USMMLA, or by UMLAL after widening. One kernel, for convolutions with
+symmetric int8 weights without the dot product (SMULL and SMLAL), adds pairs in int16, with activations shifted to int8:
+2 * 128 * 64 fits, too.
+
+No session option is needed. With `signed_weights=True` weights of 8 bits are int8, too. That is right with VNNI and on
+ARM with the dot product, and may be faster there. Elsewhere such a file needs `session.x64quantprecision=1`, by which
+onnxruntime makes its weights uint8; `open_session` of `compression.onnx_session` sets it.
 """
 
 import os
@@ -22,17 +39,20 @@ from torch.nn.utils import parametrize
 from torch.onnx.ops import symbolic
 
 from compression.atomic_file import replacing
+from compression.onnx_graph import fit_to_integer_kernels
 from compression.packing.model_file import model_tensors
 from compression.quantization.affine import AffineTensor
 from compression.quantization.fake import FakeQuantize, bake, freeze
-from compression.quantization.integer import LARGEST_INT32, with_wide_zeros
+from compression.quantization.integer import with_wide_zeros
 from compression.quantization.layers import INPUT, OUTPUT, own_parametrized_class, weight_layers
 
 if TYPE_CHECKING:
     import onnx
 
 
-def export_onnx(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> int:
+def export_onnx(
+    model: nn.Module, example: Tensor, path: str | os.PathLike[str], *, signed_weights: bool = False
+) -> int:
     """Writes a model as one ONNX file, its batch size free, input and output called `input` and `output`.
 
     Args:
@@ -42,6 +62,8 @@ def export_onnx(model: nn.Module, example: Tensor, path: str | os.PathLike[str])
             them along its output channels.
         example: An input.
         path: File to write or replace.
+        signed_weights: Whether to store weights of 8 bits as int8, a weight used several times as often. Exact with
+            VNNI, on ARM with the dot product, and elsewhere in a session of `open_session`.
 
     Returns:
         Size of the file in bytes.
@@ -61,9 +83,9 @@ def export_onnx(model: nn.Module, example: Tensor, path: str | os.PathLike[str])
     }
     baked = bake(frozen).eval()
     for name, layer in weight_layers(baked).items():
-        _replace_quantizers(name, layer, weights.get(name))
+        _replace_quantizers(name, layer, weights.get(name), signed_weights)
     exported = _exported(baked, example)
-    _fit_to_integer_kernels(exported)
+    fit_to_integer_kernels(exported, own_weights=signed_weights)
     payload = exported.SerializeToString()
     with replacing(Path(path)) as temporary:
         temporary.write_bytes(payload)
@@ -79,13 +101,13 @@ def _check_names(model: nn.Module) -> None:
             )
 
 
-def _replace_quantizers(name: str, layer: nn.Module, weight: AffineTensor | None) -> None:
+def _replace_quantizers(name: str, layer: nn.Module, weight: AffineTensor | None, signed: bool) -> None:
     if weight is not None:
         dtype = layer.get_parameter("weight").dtype
         if dtype != torch.float32:
             raise ValueError(f"layer {name!r}: its quantized weight is {dtype}; torch.float32 is needed")
         own_parametrized_class(layer)
-        parametrize.register_parametrization(layer, "weight", _Restored(weight))
+        parametrize.register_parametrization(layer, "weight", _Restored(weight, signed))
     for role in (INPUT, OUTPUT):
         quantizer = layer._modules.get(role)
         if isinstance(quantizer, FakeQuantize):
@@ -113,21 +135,22 @@ class _Rounded(nn.Module):
 
 
 class _Restored(nn.Module):
-    """Parametrization of a weight: what DequantizeLinear makes of its codes as int8."""
+    """Parametrization of a weight: what DequantizeLinear makes of its codes, as uint8 or, shifted to zero, as int8."""
 
     codes: Tensor
     scale: Tensor
     zero_point: Tensor
 
-    def __init__(self, weight: AffineTensor) -> None:
+    def __init__(self, weight: AffineTensor, signed: bool) -> None:
         super().__init__()
         grid = with_wide_zeros(weight)
         shape = () if grid.axis is None else (-1,)
-        middle = 2 ** (grid.bits - 1)
+        signed = signed or grid.bits < 8
+        dtype, shift = (torch.int8, 2 ** (grid.bits - 1)) if signed else (torch.uint8, 0)
         self.attributes: dict[str, Any] = {} if grid.axis is None else {"axis": grid.axis % weight.codes.ndim}
-        self.register_buffer("codes", (weight.codes.to(torch.int16) - middle).to(torch.int8))
+        self.register_buffer("codes", (weight.codes.to(torch.int16) - shift).to(dtype))
         self.register_buffer("scale", grid.scale.reshape(shape))
-        self.register_buffer("zero_point", (grid.zero_point - middle).to(torch.int8).reshape(shape))
+        self.register_buffer("zero_point", (grid.zero_point - shift).to(dtype).reshape(shape))
 
     def forward(self, _: Tensor) -> Tensor:
         parts = (self.codes, self.scale, self.zero_point)
@@ -151,113 +174,3 @@ def _exported(model: nn.Module, example: Tensor) -> "onnx.ModelProto":
             verbose=False,
         )
         return onnx.load(path)
-
-
-def _fit_to_integer_kernels(model: "onnx.ModelProto") -> None:
-    import onnx
-
-    graph = _Graph(model)
-    quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-    for node in model.graph.node:
-        if quantized and node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
-            graph.check_axis(node)
-        if node.op_type in ("Conv", "ConvTranspose", "Gemm") and len(node.input) == 3:
-            graph.add_with_bias(node)
-        else:
-            graph.nodes.append(node)
-    graph.finish()
-    onnx.checker.check_model(model)
-
-
-class _Graph:
-    """A graph under change: its constants, its nodes in their new order, and which of the old ones makes a value."""
-
-    def __init__(self, model: "onnx.ModelProto") -> None:
-        self.graph = model.graph
-        self.constants = {each.name: each for each in model.graph.initializer}
-        self.nodes: list[Any] = []
-        self.makers = {name: node for node in model.graph.node for name in node.output}
-
-    def check_axis(self, node: Any) -> None:
-        """Checks that a weight's scales lie along a node's output channels: onnxruntime takes them as if they did."""
-        weight, channels = self.makers.get(node.input[1]), int(node.op_type in ("ConvTranspose", "MatMul"))
-        if node.op_type == "Gemm" and not _attribute(node, "transB"):
-            channels = 1
-        if weight is not None and weight.op_type == "Transpose":
-            weight, channels = self.makers.get(weight.input[0]), 1 - channels
-        if weight is None or weight.op_type != "DequantizeLinear":
-            return
-        axis = _attribute(weight, "axis")
-        if axis not in (None, channels):
-            name = f".{weight.input[0]}".partition(".parametrizations.")[0][1:]
-            raise ValueError(
-                f"layer {name!r}: its weight has its scales along dimension {axis}; integer sums need them along that "
-                f"of the output channels, {channels}"
-            )
-
-    def add_with_bias(self, node: Any) -> None:
-        """Adds a node, the bias of integer sums as int32 in whole units of them, or, if beyond that, added as a float.
-
-        A float bias inside the node would not do: onnxruntime rounds it to int32 itself.
-        """
-        taken_scale, weight_scale = (self._scale(name) for name in node.input[:2])
-        bias = self._value(node.input[2])
-        self.nodes.append(node)
-        if taken_scale is None or taken_scale.ndim or weight_scale is None or bias is None:
-            return
-        scale = taken_scale * weight_scale
-        if scale.ndim:
-            # Groups of a transposed convolution share the scales of its weight.
-            scale = scale.repeat(len(bias) // len(scale))
-        codes = (bias.double() / scale.double()).round()
-        target = node.output[0]
-        # Not a number, too, where the scale is zero in float32.
-        if bool((codes.abs() <= LARGEST_INT32).all()):
-            parts = [self._store(f"{target}:bias:codes", codes.int()), self._store(f"{target}:bias:scale", scale)]
-            node.input[2] = f"{target}:bias"
-            self.nodes.insert(
-                -1, _node("DequantizeLinear", parts, node.input[2], **({"axis": 0} if scale.ndim else {}))
-            )
-        else:
-            del node.input[2]
-            node.output[0] = f"{target}:sums"
-            trailing = len(self.constants[self.makers[node.input[1]].input[0]].dims) - 2
-            addend = self._store(f"{target}:bias", bias.reshape(-1, *[1] * trailing))
-            self.nodes.append(_node("Add", [node.output[0], addend], target))
-
-    def _scale(self, name: str) -> Tensor | None:
-        """The scale of a value that DequantizeLinear makes."""
-        maker = self.makers.get(name)
-        return self._value(maker.input[1]) if maker is not None and maker.op_type == "DequantizeLinear" else None
-
-    def _value(self, name: str) -> Tensor | None:
-        from onnx import numpy_helper
-
-        constant = self.constants.get(name)
-        return None if constant is None else torch.from_numpy(numpy_helper.to_array(constant).copy())
-
-    def _store(self, name: str, value: Tensor) -> str:
-        from onnx import numpy_helper
-
-        self.constants[name] = numpy_helper.from_array(value.numpy(), name)
-        return name
-
-    def finish(self) -> None:
-        """Puts the nodes in place, with the constants that they take, without torch's long tales of their origin."""
-        for node in self.nodes:
-            del node.metadata_props[:]
-        del self.graph.node[:]
-        self.graph.node.extend(self.nodes)
-        used = {name for node in self.nodes for name in node.input}
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(each for name, each in self.constants.items() if name in used)
-
-
-def _node(kind: str, inputs: list[str], output: str, **attributes: Any) -> Any:
-    from onnx import helper
-
-    return helper.make_node(kind, inputs, [output], name=f"{kind}:{output}", **attributes)
-
-
-def _attribute(node: Any, name: str) -> int | None:
-    return next((each.i for each in node.attribute if each.name == name), None)

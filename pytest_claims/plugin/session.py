@@ -142,7 +142,7 @@ class ClaimSession:
         return default_jobs(self.options.device, self.options.runs_per_gpu)
 
     def _needed(self, claims: Iterable[Claim], models: Iterable[str]) -> Mapping[str, Sequence[int]]:
-        """The seeds of each model that is needed by name, or by those of the claims that apply to the profile's data."""
+        """The seeds of each model that is needed: by name, or by claims that apply to the profile's data."""
         of_claims = wanted([claim for claim in claims if claim.applies(self.suite.profile.data)], self.suite.seeds)
         return {**of_claims, **dict.fromkeys(models, self.suite.seeds)}
 

@@ -85,7 +85,7 @@ def test_a_pipe_a_missing_file_and_a_damaged_archive_end_at_once(tmp_path):
     root = write(tmp_path / "x", IMAGES, LABELS)
     path = root / "t10k-labels-idx1-ubyte"
     path.unlink()
-    with pytest.raises(DatasetError, match="no such file, nor with .gz"):
+    with pytest.raises(DatasetError, match=r"no such file, nor with \.gz"):
         read_idx_dataset(IdxSpec(root, CLASSES))
     os.mkfifo(path)
     with pytest.raises(DatasetError, match="is no regular file"):

@@ -24,6 +24,7 @@ from pytest_claims.store import Failure
 from pytest_claims.workers.building import WorkersError
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.slow
 
 FILES = ("conftest.py", "pyproject.toml", "tests/reproduce/test_claims.py")
 UNIT_TEST = "tests/unit/test_unit.py"
