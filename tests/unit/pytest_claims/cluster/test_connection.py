@@ -53,7 +53,8 @@ def started(monkeypatch):
     def init(**options):
         code = Path(options["runtime_env"]["working_dir"])
         files = {path.relative_to(code) for path in code.rglob("*") if path.is_file()}
-        fingerprint = code_fingerprint(MAKERS, [code])
+        here = MAKERS if (code / "experiments").exists() else ()
+        fingerprint = code_fingerprint(here, [code])
         seen.update(options=options, environment=dict(os.environ), files=files, fingerprint=fingerprint)
 
     monkeypatch.setattr(ray_connection.ray, "init", init)
