@@ -15,8 +15,9 @@ import ray
 from pytest_claims.cluster.resources import Cluster, ClusterError
 from pytest_claims.keys.code_fingerprint import ENGINE, ROOT, reachable_modules
 from pytest_claims.limits import LOCAL, THREADS_PER_RUN
+from pytest_claims.recipes.profile_tables import SETTINGS
 from pytest_claims.recipes.project import ProjectPlace
-from pytest_claims.workers.slots import default_jobs
+from pytest_claims.workers.slots import default_jobs, fixed_variables
 
 _LONGEST_TEMPORARY_FOLDER = 40
 """Characters: Ray puts sockets some 65 deeper, and the system allows 107 in a socket's path."""
@@ -46,7 +47,8 @@ def connected(cluster: Cluster, place: ProjectPlace, modules: Iterable[str]) -> 
     """
     _check(cluster.address)
     with _environment(_QUIET), _temporary_folder() as folder:
-        code = {"working_dir": str(_copy_of_code(folder / "code", place, modules))}
+        # A task's process imports numpy before the task could say on how many threads that should compute.
+        code = {"working_dir": str(_copy_of_code(folder / "code", place, modules)), "env_vars": fixed_variables("cpu")}
         where = _started(cluster, folder / "ray") if cluster.address == LOCAL else {"address": cluster.address}
         try:
             ray.init(**where, runtime_env=code, log_to_driver=False, logging_level=logging.ERROR)
@@ -82,7 +84,7 @@ def _started(cluster: Cluster, folder: Path) -> dict[str, Any]:
 
 
 def _copy_of_code(folder: Path, place: ProjectPlace, modules: Iterable[str]) -> Path:
-    """This package, and of the project what its runs need: Ray ships the folder whole."""
+    """This package, and of the project what its runs and profiles need: Ray ships the folder whole."""
     shutil.copytree(ROOT / ENGINE, folder / ENGINE, ignore=shutil.ignore_patterns("__pycache__"))
     needed = [place.module, *(module.partition(":")[0] for module in modules)]
     for name, module in reachable_modules(needed, place.paths).items():
@@ -91,6 +93,8 @@ def _copy_of_code(folder: Path, place: ProjectPlace, modules: Iterable[str]) -> 
             target = stem / module.path.name if module.path.name == "__init__.py" else stem.with_name(module.path.name)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(module.path, target)
+    if (settings := place.paths[0] / SETTINGS).is_file():
+        shutil.copyfile(settings, folder / SETTINGS)
     return folder
 
 

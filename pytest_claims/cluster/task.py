@@ -110,7 +110,7 @@ def remove_from_node(session: str) -> None:
 
 def session_folder(session: str, node_id: str) -> Path:
     """Where a session's files are on a node; two nodes of one machine have one each."""
-    return Path(tempfile.gettempdir()) / f"compression-claims-{session}-{node_id[:12]}"
+    return Path(tempfile.gettempdir()) / f"pytest-claims-{session}-{node_id[:12]}"
 
 
 def make_in_folder(job: Job, folder: Path, node: str, inputs: Inputs, emit: Callable[..., None]) -> Result:

@@ -52,7 +52,7 @@ def prepare_image_folder(
 ) -> FolderReport:
     """Decode a folder of labelled images once, into a data set file of small square images.
 
-    The folder has one of two layouts: Food-11's, `training/<class>_<n>.jpg` and `validation/<class>_<n>.jpg`
+    The folder has one of two layouts: flat, `training/<class>_<n>.jpg` and `validation/<class>_<n>.jpg`
     with an optional `classes.txt` (one name a line, in the order of the labels), or one folder a class,
     `training/<class name>/*.jpg` and `validation/<class name>/*.jpg`. Files that are hidden or have no
     image suffix, and `evaluation/`, are not read.

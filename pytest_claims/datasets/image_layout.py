@@ -149,7 +149,7 @@ def _check_inside(root: Path, link: Path) -> None:
 
 
 def _scan_flat(root: Path, training: Sequence[Path], validation: Sequence[Path]) -> ImageFolder:
-    """Read Food-11's layout, where the label is in the file name."""
+    """Read the flat layout, where the label is in the file name."""
     names = _read_class_names(root / "classes.txt")
     known: Collection[int]
     if names is None:

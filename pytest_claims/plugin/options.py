@@ -23,14 +23,17 @@ _SHORT = {"strict": "--strict-claims"}
 """Where the short name is not the long one without `claims`."""
 
 
-def add_options(parser: pytest.Parser) -> None:
-    """Declare options and settings.
-
-    Each option has a long name, such as `--claims-profile`, and a short one, `--profile`, unless another plugin that
-    was loaded before has that name.
-    """
+def add_settings(parser: pytest.Parser) -> None:
+    """Declare what the configuration file may say."""
     parser.addini(CLAIMS_FILE, "the file of claims, in the folder of this configuration (claims are off without it)")
     parser.addini(CLAIMS_RECIPES, "dotted name of the module that has the recipes of the claims' models")
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare the options.
+
+    Each has a long name, such as `--claims-profile`, and a short one, `--profile`, unless something else has that.
+    """
     taken = _taken_names(parser)
     title = "claims of a report; give existing folders and files with '=', as --data-root=FOLDER"
     group = parser.getgroup("claims", title)

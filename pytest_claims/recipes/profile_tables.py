@@ -19,6 +19,9 @@ from pytest_claims.datasets.named import DATASETS, named_dataset
 from pytest_claims.limits import MOST_SEEDS
 from pytest_claims.recipes.profile import TARGET, Profile, ProfileError, ProfileMaker, ProfileRequest
 
+SETTINGS = "pyproject.toml"
+"""The file that holds the tables, in the first of a project's folders."""
+
 _Count = Annotated[int, Field(ge=1)]
 
 
@@ -48,7 +51,7 @@ def profiles_in(folder: Path) -> dict[str, ProfileMaker]:
     Raises:
         ProfileError: The file cannot be read, or a table is wrong; names the field and what would be right.
     """
-    path = folder / "pyproject.toml"
+    path = folder / SETTINGS
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("claims", {}).get("profiles", {})
     except (OSError, ValueError) as error:

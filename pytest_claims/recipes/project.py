@@ -12,6 +12,7 @@ have under these names:
     REFERENCE_SECONDS  rough seconds by (builder, architecture's module), for estimates before there is evidence
 """
 
+import shlex
 import sys
 import sysconfig
 import tomllib
@@ -126,7 +127,8 @@ def place_in(folder: Path) -> ProjectPlace:
     path = folder / "pyproject.toml"
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
-        module, paths = str(settings["claims_recipes"]), [str(each) for each in settings.get("pythonpath", ())]
+        module, paths = str(settings["claims_recipes"]), settings.get("pythonpath", ())
+        paths = shlex.split(paths) if isinstance(paths, str) else list(map(str, paths))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProjectError(f"{path}: has no claims_recipes below [tool.pytest.ini_options] ({error!r})") from error
     return find_project(module, [folder, *(folder / each for each in paths)])

@@ -18,7 +18,7 @@ MEMBERS = (MANIFEST, MEASUREMENTS, HISTORY, WEIGHTS)
 """In the order they come, so that a reader knows the hashes first, and the size of the weights before it meets them."""
 
 MOST_BYTES = {INDEX: 2**24, MANIFEST: 2**20, MEASUREMENTS: 2**20, HISTORY: 2**26, WEIGHTS: 2**31}
-"""Far more than any run has: ResNet18's weights are 45 MB."""
+"""Far more than any run has: eleven million weights are 45 MB."""
 
 COMPRESSED = (".tar.gz", ".tgz")
 PLAIN = (".tar",)

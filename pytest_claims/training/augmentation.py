@@ -1,7 +1,7 @@
 """Random flips, shifts and rotations of whole batches of uint8 images.
 
 What happens to an image is drawn for all images of a view at once and depends on the seed and the view alone, so that
-models which are compared see the same images, and a teacher's answer to a view can be kept.
+models which are compared see the same images, and what another model answers to a view can be kept.
 """
 
 import math

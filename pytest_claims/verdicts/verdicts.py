@@ -15,7 +15,7 @@ measured once a seed, and its mean is given a 90 % two-sided Student t interval 
 A region's edges belong to it. Between two edges closer than about three standard errors both sides can be
 crossed by chance, and the 5 % of a false refutation rises, to 10 % for a region that is one point.
 
-Student's interval is exact for normal errors at any n. Identical samples of something counted, such as correct
+The t interval is exact for normal errors at any n. Identical samples of something counted, such as correct
 images, do not say that seeds never differ: their sd is taken as one step of the count. A bootstrap is not offered:
 resampling 3 to 10 seeds knows nothing of the tails, and its nominal 95 % interval covers 75 to 88 %.
 """

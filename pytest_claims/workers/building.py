@@ -182,7 +182,7 @@ class _Worker:
         # -P: what lies where pytest was started should not hide the packages.
         module = [sys.executable, "-P", "-m", "pytest_claims.workers.worker"]
         variables = slot_environment(suite.options.device, slot)
-        paths = [ROOT, *suite.options.project.paths]
+        paths = dict.fromkeys((ROOT, *suite.options.project.paths))
         path = os.pathsep.join(filter(None, [*map(str, paths), os.environ.get("PYTHONPATH")]))
         try:
             self._process = subprocess.Popen(

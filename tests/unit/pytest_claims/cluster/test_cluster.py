@@ -150,7 +150,7 @@ def test_runs_come_back_whatever_happens_to_their_workers(suite, here, tmp_path,
         package, threads = note.read_text().splitlines()
         assert not Path(package).is_relative_to(ROOT)
         assert threads == "1"
-    assert list(node_folder.glob("compression-claims-*")) == []
+    assert list(node_folder.glob("pytest-claims-*")) == []
 
 
 @contextmanager
@@ -218,7 +218,7 @@ def test_an_interrupted_session_leaves_nothing_running_and_no_lock(suite, here, 
     for key in keys(suite, wanted).values():
         with suite.store.lock(key).acquire(blocking=False):
             assert not suite.store.holds(key)
-    assert list(node_folder.glob("compression-claims-*")) == []
+    assert list(node_folder.glob("pytest-claims-*")) == []
     assert not ray.is_initialized()
 
 
@@ -247,7 +247,7 @@ def test_without_room_for_a_run_none_is_sent_out(tmp_path, monkeypatch):
     gpu_suite = type(suite)(SuiteOptions(OURS, "tiny", tmp_path / "store", device="cuda"))
     gpu_suite.data = suite.data
     monkeypatch.setattr("pytest_claims.keys.numerics.gpu_model", lambda: "NVIDIA A")
-    monkeypatch.setattr(cluster_module, "connected", nullcontext)
+    monkeypatch.setattr(cluster_module, "connected", lambda *_: nullcontext())
     monkeypatch.setattr(cluster_module.ray, "nodes", lambda: [{"Alive": False, "Resources": {"CPU": 8.0, "GPU": 1.0}}])
     with pytest.raises(ClusterError, match=r"--ray HOST:1: none of the cluster's nodes has 1 CPU and a GPU"):
         build_on_cluster(gpu_suite, {"student-scratch": (0,)}, Cluster("HOST:1"), plain())
@@ -279,7 +279,8 @@ def test_a_node_that_is_killed_while_it_trains_costs_no_run_and_no_byte(
 
     def make(*arguments):
         """Makes a run; on the doomed node it waits for the node's end once there is a checkpoint."""
-        from experiments import checkpoints, run_watcher
+        from pytest_claims.training import checkpoints
+        from pytest_claims.workers import run_watcher
 
         def write_and_wait(*checkpoint):
             checkpoints.write_checkpoint(*checkpoint)
@@ -318,7 +319,7 @@ def comparable(run):
 
 def kill_when_it_works(node, node_folder):
     """Kills a node's Ray and its workers when one of them has trained an epoch of two."""
-    wait_until(lambda: list(node_folder.glob(f"compression-claims-*-{node.node_id[:12]}/checkpoints/*.checkpoint")))
+    wait_until(lambda: list(node_folder.glob(f"pytest-claims-*-{node.node_id[:12]}/checkpoints/*.checkpoint")))
     (raylet,) = node.all_processes["raylet"]
     workers = Path(f"/proc/{raylet.process.pid}/task/{raylet.process.pid}/children").read_text().split()
     for pid in (raylet.process.pid, *map(int, workers)):

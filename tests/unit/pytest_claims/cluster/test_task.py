@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from pytest_claims.cluster.task import Inputs, Job, Made, make_in_folder, refusa
 from pytest_claims.datasets.dataset import Dataset, DatasetError, Split, content_hash, save_dataset
 from pytest_claims.datasets.preparation import PreparedData
 from pytest_claims.keys.numerics import numerics_environment
+from pytest_claims.plan.planning import lineage
 from pytest_claims.store import DamagedRunError, Failure, Store, run_files
 from pytest_claims.suite.suite import SuiteOptions
 from pytest_claims.training.checkpoints import Checkpoint, write_checkpoint
@@ -45,12 +47,22 @@ def job_of(suite, model="student-distilled-scratch", seed=1):
     planned = plan.runs[plan.keys[model][0]]
     role = planned.run.recipe.data
     data_hash = suite.data[role].content_hash if role else None
-    return Job("session", planned, suite.options, data_hash, numerics_environment(suite.options.device))
+    needed, here = lineage(plan, planned), numerics_environment(suite.options.device)
+    return Job("session", planned, needed, suite.options, data_hash, here)
 
 
 def inputs_of(suite, job):
-    stored = [suite.store.load(key) for key in job.planned.parents.values()]
+    stored = [suite.store.load(key) for key in job.lineage]
     return Inputs(np.fromfile(suite.data["target"].path, np.uint8), None, tuple(map(run_files, stored)))
+
+
+@pytest.fixture(autouse=True)
+def environment():
+    """A node's process is told how to compute; this one has other tests to run."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 class Maker:
@@ -98,6 +110,22 @@ def test_a_node_makes_a_run_of_what_it_was_sent(suite, data, tmp_path, monkeypat
     assert added.provenance["profile"] == "tiny"
     assert added.provenance["data"] == content_hash(data)
     assert dict(added.provenance["parents"]) == dict(job.planned.parents)
+
+
+def test_a_node_computes_on_one_thread_with_the_kernels_that_its_cpu_has(suite, tmp_path, monkeypatch):
+    for name, value in {"OMP_NUM_THREADS": "64", "ATEN_CPU_CAPABILITY": "default", "UNRELATED": "kept"}.items():
+        monkeypatch.setenv(name, value)
+    seen = {}
+
+    def maker(context):
+        seen.update(os.environ)
+        return Maker()(context)
+
+    use(monkeypatch, maker)
+    job = job_of(suite, "student-scratch")
+    assert isinstance(make(job, tmp_path, inputs_of(suite, job)), Made)
+    assert (seen["OMP_NUM_THREADS"], seen["MKL_NUM_THREADS"], seen["UNRELATED"]) == ("1", "1", "kept")
+    assert "ATEN_CPU_CAPABILITY" not in seen
 
 
 def test_a_node_tells_how_far_it_is(suite, tmp_path, monkeypatch):

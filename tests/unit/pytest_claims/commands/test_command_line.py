@@ -19,7 +19,7 @@ def python(*arguments, **options):
 
 
 def test_the_program_tells_its_commands_and_what_hashes_prove():
-    shown = python("-m", "experiments", "store", "--help")
+    shown = python("-m", "pytest_claims", "store", "--help")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert all(f"    {command} " in shown.stdout for command in COMMANDS)
     assert "do not prove that training made it" in " ".join(shown.stdout.split())
@@ -83,7 +83,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path):
     save_small(Store(tmp_path), 1)
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "experiments", "store", "list", "--json", "--store-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "pytest_claims", "store", "list", "--json", "--store-dir", str(tmp_path)]
     ended = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (ended.returncode, ended.stderr) == (1, "")

@@ -74,7 +74,7 @@ LABELS = np.zeros(2, np.int64)
         (IMAGES.astype(np.float32), LABELS, "images have type float32; expected uint8"),
         (IMAGES.tolist(), LABELS, "images are a list; expected a NumPy array"),
         (IMAGES[0], LABELS, r"images have shape \(4, 4, 3\); expected 4 dimensions"),
-        (IMAGES[..., :1], LABELS, "images have 1 channels; expected 3"),
+        (IMAGES[..., :2], LABELS, "images have 2 channels; expected 1 or 3"),
         (IMAGES[:0], LABELS[:0], "expected at least one element"),
         (IMAGES[:, :, :0], LABELS, "expected at least one element"),
         (IMAGES, LABELS.astype(np.int32), "labels have type int32; expected int64"),
@@ -104,13 +104,20 @@ def test_dataset_refuses_classes_that_do_not_fit(classes, message):
         make_dataset(classes)
 
 
+def test_grey_images_have_one_channel_in_both_splits():
+    grey = Split(IMAGES[..., :1], LABELS)
+    assert Dataset(("a",), grey, grey).training.images.shape == (2, 4, 4, 1)
+    with pytest.raises(DatasetError, match=r"\(4, 4, 1\) .* in training, \(4, 4, 3\) in validation; expected one"):
+        Dataset(("a",), grey, Split(IMAGES, LABELS))
+
+
 def test_dataset_names_the_split_whose_label_is_out_of_range():
     with pytest.raises(DatasetError, match="validation label 2 is out of range; expected 0 to 1"):
         Dataset(("a", "b"), make_split(), make_split(classes=3))
 
 
 def test_dataset_refuses_splits_of_different_image_size():
-    with pytest.raises(DatasetError, match=r"\(2, 4\).* in training, \(4, 2\) in validation"):
+    with pytest.raises(DatasetError, match=r"\(2, 4, 3\) .* in training, \(4, 2, 3\) in validation"):
         Dataset(("a", "b"), make_split(), make_split(height=4, width=2))
 
 

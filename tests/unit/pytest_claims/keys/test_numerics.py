@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pytest_claims.keys import numerics
-from pytest_claims.keys.numerics import numerics_environment, numerics_text
+from pytest_claims.keys.numerics import numerics_environment, numerics_text, without_kernel_variables
 from pytest_claims.limits import THREADS_PER_RUN
 
 X86 = "processor\t: 0\nmodel name\t: flags\nflags\t\t: fpu avx fma avx512f avx2\n\nprocessor\t: 1\nflags\t\t: x\n"
@@ -68,3 +68,18 @@ def test_devices_are_told_apart_by_kind_and_model_and_not_by_number(monkeypatch)
 def test_the_cpus_instructions_are_told_in_one_order(cpu, text, flags):
     cpu(text)
     assert numerics_environment("cpu")["cpu"] == flags
+
+
+CHOOSING = (
+    *("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "MKL_NUM_THREADS", "ONEDNN_MAX_CPU_ISA"),
+    *("DNNL_MAX_CPU_ISA", "MKLDNN_VERBOSE", "OMP_NUM_THREADS", "KMP_AFFINITY", "GOMP_SPINCOUNT", "OPENBLAS_CORETYPE"),
+    *("BLIS_ARCH_TYPE", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_MAX_THREADS", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
+    *("PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG", "CUDNN_LOGINFO_DBG", "NVIDIA_TF32_OVERRIDE"),
+)
+OTHER = ("PATH", "HOME", "PYTHONPATH", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "MY_OMP_NUM_THREADS", "OMP", "omp_x")
+
+
+def test_an_environment_is_left_without_what_chooses_kernels_and_with_all_else():
+    environment = dict.fromkeys((*CHOOSING, *OTHER), "x")
+    assert without_kernel_variables(environment) == dict.fromkeys(OTHER, "x")
+    assert environment.keys() == {*CHOOSING, *OTHER}

@@ -239,7 +239,7 @@ def test_seeds_are_chosen_by_number_or_list(project, option, seeds, difference):
         (("--profile", "images", "--data-root", "nowhere"), "nowhere: No such file or directory; expected a folder"),
         (("--profile", "images", "--data-root", ".", "--pretrained-weights", "none"), "none: there is no such file"),
         (("--profile", "images", "--data-root", ".", "--pretrained-weights=conftest.py"), "no readable safetensors"),
-        (("--data-root", "."), "--profile tiny: draws its own images and has no use for --data-root"),
+        (("--data-root", "."), "--profile tiny: has no use for --data-root; it draws its own images"),
         (("--results-dir=",), "--results-dir: is empty, must name a file or folder"),
         (("--device", "gpu"), "--device gpu: must be cpu, cuda or cuda:N"),
     ],
@@ -279,10 +279,11 @@ def test_a_damaged_file_of_claims_ends_the_session_with_one_line(project, damage
 
 def test_options_stand_in_a_group_of_their_own(project):
     text = project.pytester.runpytest_inprocess("--help").stdout.str()
-    group = re.search(r"^claims of the report \(-m reproduce\);.*:\n((?:  .*\n)+)", text, re.MULTILINE).group(1)
-    assert re.findall(r"^  (--[a-z-]+)", group, re.MULTILINE) == [
+    group = re.search(r"^claims of a report;.*:\n((?:  .*\n)+)", text, re.MULTILINE).group(1)
+    names = [
         "--profile",
         "--seeds",
+        "--plan",
         "--data-root",
         "--skip-bad-images",
         "--pretrained-weights",
@@ -290,13 +291,15 @@ def test_options_stand_in_a_group_of_their_own(project):
         "--store-dir",
         "--jobs",
         "--device",
-        "--plan",
         "--ray",
         "--runs-per-gpu",
         "--retry-failed",
-        "--strict-claims",
+        "--strict",
         "--record",
     ]
+    shown = re.findall(r"^  (--[a-z-]+)\S*, (--[a-z-]+)", group, re.MULTILINE)
+    long = [f"--claims{name.removeprefix('-')}" for name in names]
+    assert shown == list(zip(long, [{"--strict": "--strict-claims"}.get(name, name) for name in names], strict=True))
 
 
 def test_folders_are_meant_from_where_pytest_is_started_and_lie_beside_its_configuration_otherwise(project):

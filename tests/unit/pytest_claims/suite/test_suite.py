@@ -93,7 +93,7 @@ def test_effort_is_estimated_from_the_runs_of_the_store_for_this_data(store):
     later = Suite(SuiteOptions(OURS, "tiny", store))
     assert later.estimator.evidence == 1
     assert [run.effort for run in later.plan({"teacher-scratch": [0, 1]}).runs.values()] == [pytest.approx(77.5)] * 2
-    # Quick trains 6 epochs on 60 images a class and has 80 to validate on; tiny one, on 12 and 12. Backward counts 2.
+    # Quick trains 6 epochs on 60 images a class and has 80 to validate on; tiny has 1, 12 and 12. Backward costs twice.
     (quick,) = Suite(SuiteOptions(OURS, "quick", store)).plan({"teacher-scratch": [0]}).runs.values()
     assert quick.effort == pytest.approx(6 * (3 * 60 + 80) / (3 * 12 + 12) * 77.5)
 

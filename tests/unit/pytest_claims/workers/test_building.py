@@ -10,12 +10,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from fake_runs import fill, suite_without_data
+from fake_runs import fill, suite_without_data, tiny_suite
 from rich.console import Console
 from small_runs import read_only
 
 from pytest_claims.keys.code_fingerprint import ROOT
-from pytest_claims.store import Failure, StoreError
+from pytest_claims.store import HISTORY, Failure, StoreError
 from pytest_claims.workers import building
 from pytest_claims.workers.building import MOST_ATTEMPTS, WorkersError, build_missing
 
@@ -120,6 +120,33 @@ def test_workers_compute_on_one_thread_with_this_code(suite, worker, monkeypatch
     environment = json.loads((suite.store.root / "environment").read_text())
     assert (environment["OMP_NUM_THREADS"], environment["MKL_NUM_THREADS"]) == ("1", "1")
     assert environment["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/elsewhere"]
+
+
+CHOICES_OF_KERNELS = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}
+"""On a CPU with AVX2 torch sums in another order with these."""
+
+
+def test_workers_are_told_nothing_that_chooses_kernels(suite, worker, monkeypatch):
+    for name, value in {**CHOICES_OF_KERNELS, "DNNL_MAX_CPU_ISA": "SSE41", "UNRELATED": "kept"}.items():
+        monkeypatch.setenv(name, value)
+    worker("(folder / 'environment').write_text(json.dumps(dict(os.environ)))")
+    build_missing(suite, WANTED, 1, plain())
+    environment = json.loads((suite.store.root / "environment").read_text())
+    assert environment.keys().isdisjoint({*CHOICES_OF_KERNELS, "DNNL_MAX_CPU_ISA"})
+    assert environment["UNRELATED"] == "kept"
+
+
+def test_real_workers_make_the_same_bytes_whatever_their_session_was_told_of_kernels(tmp_path, monkeypatch):
+    weights = []
+    for store, told in (("plain", {}), ("told", CHOICES_OF_KERNELS)):
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+        suite = tiny_suite(tmp_path / store)
+        wanted = {"student-scratch": (0,)}
+        build_missing(suite, wanted, 1, plain())
+        (run,) = suite.stored(suite.plan(wanted)).values()
+        weights.append((run.key, run.weights.read_bytes(), (run.folder / HISTORY).read_bytes()))
+    assert weights[0] == weights[1]
 
 
 @pytest.mark.parametrize(("jobs", "started"), [(1, 1), (2, 2), (8, 2)])

@@ -2,7 +2,7 @@ import pytest
 
 from pytest_claims.keys.gpus import Gpu, GpuError
 from pytest_claims.workers import slots
-from pytest_claims.workers.slots import default_jobs, slot_environment
+from pytest_claims.workers.slots import default_jobs, fixed_variables, slot_environment
 
 
 @pytest.fixture
@@ -51,3 +51,11 @@ def test_a_certain_gpu_is_left_to_torch_and_cublas_is_deterministic():
     environment = slot_environment("cuda:1", 0)
     assert "CUDA_VISIBLE_DEVICES" not in environment
     assert environment["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+@pytest.mark.usefixtures("gpus")
+def test_whatever_makes_runs_has_the_fixed_variables():
+    for device in ("cpu", "cuda", "cuda:1"):
+        assert fixed_variables(device).items() <= slot_environment(device, 1).items()
+    assert fixed_variables("cpu") == slot_environment("cpu", 0)
+    assert "CUDA_VISIBLE_DEVICES" not in fixed_variables("cuda")

@@ -12,6 +12,7 @@ from contextlib import suppress
 import pytest
 import torch
 from fake_runs import fill, suite_without_data, tiny_suite
+from our_project import operation
 
 from pytest_claims.datasets.dataset import DatasetError
 from pytest_claims.keys.code_fingerprint import ROOT
