@@ -27,6 +27,16 @@ if TYPE_CHECKING:
     from compression.cost import multiply_accumulates, parameter_count
     from compression.onnx_export import export_onnx
     from compression.taps import Run, Taps, tapped
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "batch_norm": "reestimate_batch_norm",
+            "cost": "multiply_accumulates parameter_count",
+            "onnx_export": "export_onnx",
+            "taps": "Run Taps tapped",
+        },
+    )
 
 __all__ = [
     "Run",
@@ -37,13 +47,3 @@ __all__ = [
     "reestimate_batch_norm",
     "tapped",
 ]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "batch_norm": "reestimate_batch_norm",
-        "cost": "multiply_accumulates parameter_count",
-        "onnx_export": "export_onnx",
-        "taps": "Run Taps tapped",
-    },
-)

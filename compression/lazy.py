@@ -4,9 +4,10 @@ A package's `__init__`, whose one public name lies in its module `cut`:
 
     if TYPE_CHECKING:
         from compression.pruning.cut import prune
+    else:
+        __getattr__, __dir__ = lazy_names(__name__, {"cut": "prune"})
 
     __all__ = ["prune"]
-    __getattr__, __dir__ = lazy_names(__name__, {"cut": "prune"})
 """
 
 import sys

@@ -35,6 +35,20 @@ if TYPE_CHECKING:
     from compression.architecture.separable import depthwise_separable, depthwise_separable_parameters
     from compression.architecture.separable_fit import fit_separable, separable_fit_parameters
     from compression.architecture.width import width_for_budget
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "channel_groups": "ChannelGroups best_groups contiguous_groups",
+            "grouping": "grouped grouped_parameters",
+            "grouping_fit": "fit_grouped",
+            "patch_moments": "PatchMoments measure_patch_moments",
+            "rewriting": "Rewriting grouped_convolutions rewrite_grouped rewrite_separable separable_convolutions",
+            "separable": "depthwise_separable depthwise_separable_parameters",
+            "separable_fit": "fit_separable separable_fit_parameters",
+            "width": "width_for_budget",
+        },
+    )
 
 __all__ = [
     "ChannelGroups",
@@ -56,17 +70,3 @@ __all__ = [
     "separable_fit_parameters",
     "width_for_budget",
 ]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "channel_groups": "ChannelGroups best_groups contiguous_groups",
-        "grouping": "grouped grouped_parameters",
-        "grouping_fit": "fit_grouped",
-        "patch_moments": "PatchMoments measure_patch_moments",
-        "rewriting": "Rewriting grouped_convolutions rewrite_grouped rewrite_separable separable_convolutions",
-        "separable": "depthwise_separable depthwise_separable_parameters",
-        "separable_fit": "fit_separable separable_fit_parameters",
-        "width": "width_for_budget",
-    },
-)

@@ -32,6 +32,17 @@ if TYPE_CHECKING:
     from compression.distillation.precision import full_precision
     from compression.distillation.relations import angle_relation, distance_relation
     from compression.distillation.teachers import mixture_logits, several_teachers_divergence
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "features": "attention_transfer hint_loss hint_regressor",
+            "logits": "decoupled_divergence distillation_loss soft_target_cross_entropy softened_divergence",
+            "precision": "full_precision",
+            "relations": "angle_relation distance_relation",
+            "teachers": "mixture_logits several_teachers_divergence",
+        },
+    )
 
 __all__ = [
     "angle_relation",
@@ -47,14 +58,3 @@ __all__ = [
     "soft_target_cross_entropy",
     "softened_divergence",
 ]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "features": "attention_transfer hint_loss hint_regressor",
-        "logits": "decoupled_divergence distillation_loss soft_target_cross_entropy softened_divergence",
-        "precision": "full_precision",
-        "relations": "angle_relation distance_relation",
-        "teachers": "mixture_logits several_teachers_divergence",
-    },
-)

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from compression.layers.masked_layers import LayerMask, MaskedNorm
     from compression.layers.replacement import Replacement, replace_convolutions, replace_layers, replaceable_layers
     from compression.layers.weights import weight_layers
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "channel_order": "ChannelOrder",
+            "masked_layers": "LayerMask MaskedNorm",
+            "replacement": "Replacement replace_convolutions replace_layers replaceable_layers",
+            "weights": "weight_layers",
+        },
+    )
 
 __all__ = [
     "ChannelOrder",
@@ -28,13 +38,3 @@ __all__ = [
     "replaceable_layers",
     "weight_layers",
 ]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "channel_order": "ChannelOrder",
-        "masked_layers": "LayerMask MaskedNorm",
-        "replacement": "Replacement replace_convolutions replace_layers replaceable_layers",
-        "weights": "weight_layers",
-    },
-)

@@ -27,6 +27,19 @@ if TYPE_CHECKING:
     from compression.low_rank.svd import factorize_linear, factorize_pointwise, factorize_spatial
     from compression.low_rank.tucker import factorize_tucker
     from compression.low_rank.uniform import factorize_to_budget
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "cp": "factorize_cp",
+            "factorization": "Factorization",
+            "factorizing": "Plan factorizable_layers factorize factorize_layer left_dense",
+            "rank_allocation": "plan_for_energy plan_for_multiply_accumulates plan_for_parameters",
+            "svd": "factorize_linear factorize_pointwise factorize_spatial",
+            "tucker": "factorize_tucker",
+            "uniform": "factorize_to_budget",
+        },
+    )
 
 __all__ = [
     "Factorization",
@@ -45,16 +58,3 @@ __all__ = [
     "plan_for_multiply_accumulates",
     "plan_for_parameters",
 ]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "cp": "factorize_cp",
-        "factorization": "Factorization",
-        "factorizing": "Plan factorizable_layers factorize factorize_layer left_dense",
-        "rank_allocation": "plan_for_energy plan_for_multiply_accumulates plan_for_parameters",
-        "svd": "factorize_linear factorize_pointwise factorize_spatial",
-        "tucker": "factorize_tucker",
-        "uniform": "factorize_to_budget",
-    },
-)

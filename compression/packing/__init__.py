@@ -33,6 +33,15 @@ if TYPE_CHECKING:
         pack_state_dict,
         save_state_dict,
     )
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "container": "PackedFileError is_packed",
+            "model_file": "load_model save_model",
+            "state_file": "Method affine cast codebook load_state_dict min_max_bytes pack_state_dict save_state_dict",
+        },
+    )
 
 __all__ = [
     "Method",
@@ -48,12 +57,3 @@ __all__ = [
     "save_model",
     "save_state_dict",
 ]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "container": "PackedFileError is_packed",
-        "model_file": "load_model save_model",
-        "state_file": "Method affine cast codebook load_state_dict min_max_bytes pack_state_dict save_state_dict",
-    },
-)

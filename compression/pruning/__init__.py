@@ -61,6 +61,21 @@ if TYPE_CHECKING:
         prunable_weights,
         unprunable_weights,
     )
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "allocation": "global_order keep_counts keep_width layerwise_order remove_rate remove_until state_bytes",
+            "criteria": "Scores absolute_gamma filter_norm random_scores relative_to_group signed_gamma taylor",
+            "cut": "Selection prune",
+            "graph": "ChannelGraph Group Unprunable channel_graph",
+            "masking": "mask",
+            "pruning_report": "PruningReport report",
+            "slimming": "gamma_penalty",
+            "sparsity": "apply_masks cubic_sparsity global_magnitude_masks magnitude_masks n_m_left_dense n_m_masks "
+            "prunable_weights unprunable_weights",
+        },
+    )
 
 __all__ = [
     "ChannelGraph",
@@ -96,18 +111,3 @@ __all__ = [
     "taylor",
     "unprunable_weights",
 ]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "allocation": "global_order keep_counts keep_width layerwise_order remove_rate remove_until state_bytes",
-        "criteria": "Scores absolute_gamma filter_norm random_scores relative_to_group signed_gamma taylor",
-        "cut": "Selection prune",
-        "graph": "ChannelGraph Group Unprunable channel_graph",
-        "masking": "mask",
-        "pruning_report": "PruningReport report",
-        "slimming": "gamma_penalty",
-        "sparsity": "apply_masks cubic_sparsity global_magnitude_masks magnitude_masks n_m_left_dense n_m_masks "
-        "prunable_weights unprunable_weights",
-    },
-)

@@ -36,6 +36,22 @@ if TYPE_CHECKING:
         quantize_state_dict,
         relative_error,
     )
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "activations": "MeanRange Range quantize_activations",
+            "affine": "AffineSpec AffineTensor Grid quantize_affine",
+            "bias_correction": "correct_biases",
+            "codebook": "CodebookTensor quantize_codebook share_weights",
+            "fake": "bake follow_weights freeze quantize_each quantize_weights",
+            "folding": "fold_batch_norms",
+            "integer": "integer_output integer_sums",
+            "mixed_precision": "Choice choose_bits layer_choices",
+            "ranges": "least_squares min_max percentile",
+            "state_dict": "QuantizedTensor dequantize dequantize_state_dict quantize quantize_state_dict relative_error",
+        },
+    )
 
 __all__ = [
     "AffineSpec",
@@ -70,19 +86,3 @@ __all__ = [
     "relative_error",
     "share_weights",
 ]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "activations": "MeanRange Range quantize_activations",
-        "affine": "AffineSpec AffineTensor Grid quantize_affine",
-        "bias_correction": "correct_biases",
-        "codebook": "CodebookTensor quantize_codebook share_weights",
-        "fake": "bake follow_weights freeze quantize_each quantize_weights",
-        "folding": "fold_batch_norms",
-        "integer": "integer_output integer_sums",
-        "mixed_precision": "Choice choose_bits layer_choices",
-        "ranges": "least_squares min_max percentile",
-        "state_dict": "QuantizedTensor dequantize dequantize_state_dict quantize quantize_state_dict relative_error",
-    },
-)
