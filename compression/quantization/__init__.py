@@ -49,7 +49,8 @@ else:
             "integer": "integer_output integer_sums",
             "mixed_precision": "Choice choose_bits layer_choices",
             "ranges": "least_squares min_max percentile",
-            "state_dict": "QuantizedTensor dequantize dequantize_state_dict quantize quantize_state_dict relative_error",
+            "state_dict": "QuantizedTensor dequantize dequantize_state_dict quantize quantize_state_dict "
+            "relative_error",
         },
     )
 
