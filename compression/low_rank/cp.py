@@ -17,7 +17,9 @@ _COMPONENT_SWEEPS = 3
 
 
 def factorize_cp(conv: nn.Conv2d, rank: int, sweeps: int = 50) -> nn.Sequential:
-    """A canonical polyadic approximation of a convolution (Lebedev et al., 2015), by alternating least squares.
+    """Factorize a convolution by canonical polyadic decomposition (Lebedev et al., 2015).
+
+    The factors are found by alternating least squares.
 
     No best one need exist, and none is found for sure. This one grows from rank 1: each rank starts from the
     components of the rank before and one of what they leave, or from as many of the largest singular components of
@@ -62,7 +64,7 @@ def _layer_weights(kernel: Tensor, rank: int, sweeps: int) -> tuple[Tensor, Tens
 
 
 def _grown(kernel: Tensor, rank: int, sweeps: int) -> list[Tensor]:
-    """Factors (outputs, inputs, height, width; each by rank), found for one rank after another."""
+    """Return factors (outputs, inputs, height, width; each by rank), found for one rank after another."""
     largest = _largest_components(kernel, rank)
     if not sweeps:
         return largest
@@ -77,7 +79,7 @@ def _grown(kernel: Tensor, rank: int, sweeps: int) -> list[Tensor]:
 
 
 def _strong_component(kernel: Tensor) -> list[Tensor]:
-    """Factors of one component that leaves less of a kernel: its longest fibre, then some sweeps."""
+    """Return one component that leaves less of a kernel: its longest fibre, improved by some sweeps."""
     _, inputs, height, width = kernel.shape
     place = torch.unravel_index(kernel.square().sum(dim=0).argmax(), (inputs, height, width))
     units = (torch.eye(size, dtype=kernel.dtype, device=kernel.device) for size in (inputs, height, width))
@@ -87,7 +89,7 @@ def _strong_component(kernel: Tensor) -> list[Tensor]:
 
 
 def _largest_components(kernel: Tensor, rank: int) -> list[Tensor]:
-    """Factors (outputs, inputs, height or width; each by rank) of the largest components of the slices."""
+    """Return the largest components of the slices as factors (outputs, inputs, height, width; each by rank)."""
     outputs, inputs, height, width = kernel.shape
     left, values, right = torch.linalg.svd(kernel.permute(2, 3, 0, 1).reshape(-1, outputs, inputs), full_matrices=False)
     chosen = values.flatten().argsort(descending=True, stable=True)[:rank]
@@ -116,7 +118,7 @@ def _alternated(kernel: Tensor, factors: list[Tensor], sweeps: int) -> list[Tens
 
 
 def _best_factor(kernel: Tensor, factors: list[Tensor], mode: int) -> Tensor:
-    """The factor of a mode that is best given the others."""
+    """Return the best factor of a mode, given the others."""
     others = [other for other in range(4) if other != mode]
     operands = ",".join(f"{_LETTERS[other]}r" for other in others)
     given = [factors[other] for other in others]
@@ -128,7 +130,7 @@ def _best_factor(kernel: Tensor, factors: list[Tensor], mode: int) -> Tensor:
 
 
 def _product(factors: list[Tensor]) -> Tensor:
-    """The kernel (outputs, inputs, height, width) that factors stand for."""
+    """Return the kernel (outputs, inputs, height, width) that factors stand for."""
     outer, inner, vertical, horizontal = factors
     others: Tensor = torch.einsum("ir,hr,wr->ihwr", inner, vertical, horizontal)
     return (outer @ others.flatten(0, 2).T).view(len(outer), *others.shape[:3])
@@ -139,7 +141,7 @@ def _error(kernel: Tensor, factors: list[Tensor]) -> float:
 
 
 def _balanced(factors: list[Tensor]) -> list[Tensor]:
-    """The same product, each component as long in all of its factors."""
+    """Return factors of the same product, each component as long in all of them."""
     lengths = torch.stack([factor.norm(dim=0) for factor in factors])
     common = lengths.prod(dim=0) ** 0.25
     return [
