@@ -39,7 +39,9 @@ _CASTS: Final[Mapping[str, torch.dtype]] = {"float16": torch.float16, "bfloat16"
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs a command; an error of file or tensor is one line on stderr, and status 1.
+    """Run a command; print an error of a file or tensor as one line on stderr.
+
+    Returns the exit status: 0, or 1 after such an error.
 
     Raises:
         OSError: If what the command has to say can't be printed; what it writes is then written.
@@ -64,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def method(options: argparse.Namespace) -> Method:
-    """The method that the options of `pack` ask for.
+    """Return the method that the options of `pack` ask for.
 
     Raises:
         ValueError: If it can't have these options.
@@ -117,7 +119,7 @@ def _unpack(options: argparse.Namespace) -> list[str | Table]:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Errors of tensors name the file that they are of, too."""
+    """Put the file's name before the errors of its tensors."""
     try:
         yield
     except ValueError as error:

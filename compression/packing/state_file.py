@@ -42,22 +42,22 @@ Method: TypeAlias = Callable[[Tensor, str], Packable]
 
 
 def affine(spec: AffineSpec) -> Method:
-    """Affine codes for tensors of two or more dimensions."""
+    """Make the method that quantizes tensors of two or more dimensions on affine grids."""
     return lambda tensor, name: quantize_affine(tensor, spec, name) if _is_kernel(tensor) else tensor
 
 
 def codebook(bits: int) -> Method:
-    """A k-means codebook for each tensor of two or more dimensions."""
+    """Make the method that gives each tensor of two or more dimensions a k-means codebook."""
     return lambda tensor, name: quantize_codebook(tensor, bits, name) if _is_kernel(tensor) else tensor
 
 
 def min_max_bytes() -> Method:
-    """The report's method: 8 bits between minimum and maximum, for all floating point tensors but scalars."""
+    """Make the report's method: 8 bits between minimum and maximum for floating point tensors, scalars left out."""
     return lambda tensor, name: quantize(tensor, name) if tensor.is_floating_point() and tensor.ndim else tensor
 
 
 def cast(dtype: torch.dtype) -> Method:
-    """All floating point tensors in a shorter floating point type.
+    """Make the method that casts all floating point tensors to a shorter floating point type.
 
     Raises:
         ValueError: On packing, if a value is beyond the type's range.
@@ -75,7 +75,7 @@ def cast(dtype: torch.dtype) -> Method:
 
 
 def pack_tensors(state: Mapping[str, Tensor], method: Method) -> dict[str, Packable]:
-    """Applies a method to each tensor of a state dict.
+    """Apply a method to each tensor of a state dict.
 
     Raises:
         ValueError: If a tensor, then named, can't be held so, or is no tensor.
@@ -89,7 +89,7 @@ def pack_tensors(state: Mapping[str, Tensor], method: Method) -> dict[str, Packa
 def pack_state_dict(
     state: Mapping[str, Tensor], path: str | os.PathLike[str], method: Method, entropy_coded: bool = True
 ) -> int:
-    """Writes a state dict to one file, which appears complete or not at all.
+    """Write a state dict to one file by a method of choice; the file appears complete or not at all.
 
     Args:
         state: Tensors by name.
@@ -108,7 +108,7 @@ def pack_state_dict(
 
 
 def save_state_dict(state: Mapping[str, Tensor], path: str | os.PathLike[str], bits: int = 32) -> int:
-    """Write a state dict at one number of bits for all its numbers, without entropy coding: the report's files.
+    """Write a state dict in the report's way: all numbers at the same number of bits, no entropy coding.
 
     The file appears complete or not at all. The same state gives the same bytes.
 
@@ -139,7 +139,7 @@ def _at(entry: QuantizedTensor | Tensor, bits: int) -> Packable:
 
 
 def write_packed(packed: Mapping[str, Packable], path: str | os.PathLike[str], entropy_coded: bool = True) -> int:
-    """Writes tensors that a method has been applied to; see `pack_state_dict`, which does both.
+    """Write tensors that a method has been applied to; `pack_state_dict` does both.
 
     Raises:
         ValueError: If a file can't hold a tensor's type or name.
@@ -150,14 +150,14 @@ def write_packed(packed: Mapping[str, Packable], path: str | os.PathLike[str], e
 
 
 def read_packed(path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> dict[str, Packable]:
-    """The tensors of a packed file, a state dict's or a model's, as they are packed; see `read_with_sizes`."""
+    """Read the tensors of a packed file, a state dict's or a model's, as they are packed; see `read_with_sizes`."""
     return read_with_sizes(path, limit)[0]
 
 
 def read_with_sizes(
     path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT
 ) -> tuple[dict[str, Packable], dict[str, int]]:
-    """The tensors of a packed file, and the bytes that each takes in it.
+    """Read the tensors of a packed file, and the bytes that each takes in it.
 
     Raises:
         PackedFileError: If the file is damaged, foreign, inconsistent in itself, or unpacks to more than `limit` bytes.
@@ -191,7 +191,7 @@ def load_state_dict(path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) ->
 
 
 def check_version(version: object) -> None:
-    """Checks a header's version.
+    """Check that this program can read a header's version.
 
     Raises:
         PackedFileError: If this program can't read it.
