@@ -140,7 +140,7 @@ def _swept(kernel: Tensor, factors: list[Tensor]) -> list[Tensor]:
 
 
 def _solved(gram: Tensor, wanted: Tensor) -> Tensor:
-    """Return the shortest factor (size, rank) with `factor @ gram` = `wanted`; there are many where components are alike."""
+    """Return the shortest factor (size, rank) with `factor @ gram` = `wanted`; alike components leave many of them."""
     values, vectors = torch.linalg.eigh(gram)
     inverses = torch.where(values > 1e-12 * values[-1], 1 / values, 0)
     solution: Tensor = (wanted @ vectors * inverses) @ vectors.T
