@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 from pytest_claims.datasets.fractal import FractalSpec
 from pytest_claims.datasets.preparation import FolderSpec
-from pytest_claims.recipes.profile import TARGET, ProfileError, ProfileMaker, ProfileRequest
 from pytest_claims.recipes.profile import Profile as AnyProfile
-from pytest_claims.recipes.recipe import Augmentation, Budget
+from pytest_claims.recipes.profile import ProfileError, ProfileMaker, ProfileRequest
+from pytest_claims.recipes.recipe import TARGET, Augmentation, Budget
 
 DATA = ("fractal", "image-folder", "food-11")
 """What profiles are measured on, and what claims are about."""

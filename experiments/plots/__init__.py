@@ -2,7 +2,7 @@
 
 from experiments.plots.distillation import draw_distillation
 from experiments.plots.pruning import draw_pruning
-from pytest_claims.report.plots import Plot
+from pytest_claims.report.conditions import Plot
 
 PLOTS = (
     Plot(

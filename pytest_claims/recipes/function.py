@@ -25,21 +25,22 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pytest_claims.recipes.catalog import Catalog
 from pytest_claims.recipes.measure import Measure
-from pytest_claims.recipes.profile import TARGET
-from pytest_claims.recipes.recipe import Recipe
+from pytest_claims.recipes.recipe import TARGET, Recipe
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from pytest_claims.training.context import Built, Context
     from pytest_claims.training.training import Images
+
+FUNCTION_CODE = "pytest_claims.training.run"
+"""The module that makes runs of functions."""
 
 MeasureFunction = Callable[["nn.Module", "Images"], float]
 
 
 @dataclass(frozen=True)
 class RecipeFunction:
-    """A function that makes a model, as a builder.
+    """A function that makes a model.
 
     Attributes:
         function: Takes a `pytest_claims.training.run.Run` and the models of its parents; returns a model.
@@ -59,12 +60,6 @@ class RecipeFunction:
     def name(self) -> str:
         """The model's name in claims: the function's."""
         return self.function.__name__
-
-    def __call__(self, context: "Context") -> "Built":
-        """Make a run."""
-        from pytest_claims.training.run import build
-
-        return build(self, context)
 
 
 @dataclass(frozen=True)
@@ -138,7 +133,7 @@ def catalog_of(functions: Iterable[RecipeFunction], measures: Iterable[FunctionM
     recipes: dict[str, Recipe] = {}
     for name in by_name:
         _add(name, by_name, recipes, ())
-    code = ("pytest_claims.training.run", *taken)
+    code = (FUNCTION_CODE, *taken)
     return Catalog({name: replace(recipe, code=code) for name, recipe in recipes.items()})
 
 

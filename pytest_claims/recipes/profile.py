@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_claims.datasets.preparation import DataSpec
-
-TARGET = "target"
-"""The role of the data that models are measured on."""
+from pytest_claims.recipes.recipe import TARGET
 
 
 class ProfileError(ValueError):

@@ -31,7 +31,7 @@ from pytest_claims.recipes.profile import Profile, ProfileError, ProfileMaker, P
 from pytest_claims.recipes.profile_tables import profiles_in
 
 if TYPE_CHECKING:
-    from pytest_claims.report.plots import Plot
+    from pytest_claims.report.conditions import Plot
 
 
 RecipeMaker = Callable[[Profile, ProfileRequest], Catalog]

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+TARGET = "target"
+"""The role of the data that models are measured on."""
+
 Precision = Literal["float32", "bfloat16"]
 Value = str | int | float | tuple[int, ...]
 Settings = tuple[tuple[str, Value], ...]

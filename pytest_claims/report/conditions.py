@@ -1,12 +1,35 @@
 """What claims were judged under, as every result says beside its numbers, and how results are laid out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from pytest_claims.report.plots import Plot
+    from matplotlib.figure import Figure
+
+    from pytest_claims.report.accuracies import MeasuredModel
+
+
+Draw: TypeAlias = "Callable[[Mapping[str, MeasuredModel], Conditions], Figure | None]"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot that results may have.
+
+    Attributes:
+        name: Of its files.
+        caption: What it shows, for those who cannot see it, too.
+        section: The section that it belongs to; None for all of them.
+        draw: Makes the figure from the measured models and what they were judged under; None where there is nothing
+            to draw.
+    """
+
+    name: str
+    caption: str
+    section: str | None
+    draw: Draw
 
 
 @dataclass(frozen=True)
@@ -27,7 +50,7 @@ class Outline:
     families: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     intermediate: frozenset[str] = frozenset()
     curves: Sequence[Sequence[str]] = ()
-    plots: tuple["Plot", ...] = ()
+    plots: tuple[Plot, ...] = ()
 
     def section_title(self, name: str) -> str:
         """Return the title of a section."""

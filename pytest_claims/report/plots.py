@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from pytest_claims.report.accuracies import MeasuredModel, measured_models
-from pytest_claims.report.conditions import Conditions, Outline
+from pytest_claims.report.conditions import Conditions, Outline, Plot
 from pytest_claims.report.drawn_before import drawing_inputs, is_drawn, record_drawn
 from pytest_claims.report.files import remove_file, write_file
 from pytest_claims.report.measured_models import runs_by_model
@@ -20,27 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg")
-
-
-Draw: TypeAlias = "Callable[[Mapping[str, MeasuredModel], Conditions], Figure | None]"
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A plot that results may have.
-
-    Attributes:
-        name: Of its files.
-        caption: What it shows, for those who cannot see it, too.
-        section: The section that it belongs to; None for all of them.
-        draw: Makes the figure from the measured models and what they were judged under; None where there is nothing
-            to draw.
-    """
-
-    name: str
-    caption: str
-    section: str | None
-    draw: Draw
 
 
 SIZES = Plot(

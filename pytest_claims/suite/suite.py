@@ -12,8 +12,9 @@ from pytest_claims.keys.numerics import numerics_environment
 from pytest_claims.plan.estimates import Estimator, read_past_runs, read_sizes
 from pytest_claims.plan.planning import Plan, make_plan
 from pytest_claims.recipes.catalog import Catalog
-from pytest_claims.recipes.profile import TARGET, ProfileRequest
+from pytest_claims.recipes.profile import ProfileRequest
 from pytest_claims.recipes.project import ProjectPlace, load_project
+from pytest_claims.recipes.recipe import TARGET
 from pytest_claims.store import Store, StoredRun
 from pytest_claims.store.verified_runs import VerifyingOnce
 

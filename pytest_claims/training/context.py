@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pytest_claims.datasets.dataset import Dataset
+from pytest_claims.recipes.function import RecipeFunction
 from pytest_claims.recipes.recipe import Recipe
 from pytest_claims.training.training import Images, Watcher
 from pytest_claims.training.training_state import Epoch
@@ -76,8 +77,8 @@ class Built:
 Builder = Callable[[Context], Built]
 
 
-def builder_of(recipe: Recipe) -> Builder:
+def builder_of(recipe: Recipe) -> Builder | RecipeFunction:
     """The function that a recipe names."""
     module, _, function = recipe.builder.partition(":")
-    builder: Builder = getattr(import_module(module), function or "build")
+    builder: Builder | RecipeFunction = getattr(import_module(module), function or "build")
     return builder

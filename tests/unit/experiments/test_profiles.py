@@ -11,8 +11,8 @@ from experiments.models import build_model
 from experiments.profiles import DATA, FOOD11_IMAGES, PROFILES, SOURCE
 from pytest_claims.datasets.fractal import FractalSpec, make_fractal_dataset
 from pytest_claims.datasets.preparation import FolderSpec
-from pytest_claims.recipes.profile import TARGET, ProfileError, ProfileRequest
-from pytest_claims.recipes.recipe import Architecture
+from pytest_claims.recipes.profile import ProfileError, ProfileRequest
+from pytest_claims.recipes.recipe import TARGET, Architecture
 from pytest_claims.training.training import Images, Unwatched, cross_entropy, fit, seed_initialisation
 
 CALIBRATION_SEED = 100

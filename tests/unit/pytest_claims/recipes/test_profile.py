@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from pytest_claims.datasets.fractal import FractalSpec
-from pytest_claims.recipes.profile import TARGET, Profile, ProfileError, ProfileRequest
+from pytest_claims.recipes.profile import Profile, ProfileError, ProfileRequest
+from pytest_claims.recipes.recipe import TARGET
 
 SPEC = FractalSpec(0, 2, 3, 2, 8, jitter=0.3, noise=0.1)
 
