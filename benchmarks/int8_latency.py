@@ -17,6 +17,9 @@ from pathlib import Path
 
 import onnxruntime
 import torch
+from experiments.augmentation import as_input
+from experiments.datasets.fractal import make_fractal_dataset
+from experiments.training import Images
 from torch import Tensor, nn
 
 from compression.onnx_export import export_onnx
@@ -25,11 +28,8 @@ from compression.quantization.activations import quantize_activations
 from compression.quantization.affine import AffineSpec
 from compression.quantization.fake import quantize_weights
 from compression.quantization.folding import fold_batch_norms
-from experiments.augmentation import as_input
-from experiments.datasets.fractal import make_fractal_dataset
 from experiments.models import resnet18, student
 from experiments.profiles import ProfileRequest, make_profile
-from experiments.training import Images
 
 ROUNDS = 20
 IMAGES = 8

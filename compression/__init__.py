@@ -1,18 +1,53 @@
-"""Network compression for any `torch.nn.Module`, one operation a module; `python -m compression` for files.
+"""Network compression for any `torch.nn.Module`; `python -m compression` packs files of weights.
 
-* `atomic_file`: files that are whole or not there
-* `architecture`: convolutions rewritten as depthwise-separable or grouped ones, fresh or fitted to trained weights;
-  widths chosen for a budget
-* `batch_norm`: running statistics measured anew on given batches
-* `checkpoint`: a state dict in one 32-, 16- or 8-bit safetensors file
+Four methods that don't know each other, each a package:
+
+* `pruning`: channels cut out of a model, or masked; single weights set to zero
+* `quantization`: weights and activations in fewer bits, after training or during it
+* `low_rank`: linear and convolutional layers as products of smaller ones
+* `architecture`: convolutions rewritten as depthwise-separable or grouped ones
+
+What goes with them:
+
+* `distillation`: losses of a student that learns from a teacher
+* `packing`: compressed models and state dicts in one safe file
+* `layers`: what the methods need to know of layers
 * `cli`: the command line
-* `cost`: parameters and multiply-accumulates
-* `distillation`: losses of a student that learns from a teacher's logits, features and relations
-* `low_rank`: linear and convolutional layers as products of smaller ones, at ranks chosen for an energy or a budget
-* `onnx_export`: quantized models as ONNX that runtimes compute in int8, exactly on every CPU; `onnx_graph`, the part of
-  it that fits graphs to integer kernels; `onnx_session` opens them
-* `packing`: pruned, factorized, quantized models and state dicts in one safe file
-* `pruning`: channels cut out of any traceable network, or masked; single weights set to zero; a package
-* `quantization`: weights and activations in fewer bits, after training or while it goes on
-* `taps`: what layers take and give while a model runs
+
+This package itself gives `parameter_count` and `multiply_accumulates` (what a model costs), `reestimate_batch_norm`
+(running statistics measured anew), `tapped` (what layers take and return), `export_onnx` (quantized models as ONNX that
+runtimes compute in int8, exactly on every CPU) and `open_session` (opens them).
 """
+
+from typing import TYPE_CHECKING
+
+from compression.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from compression.batch_norm import reestimate_batch_norm
+    from compression.cost import multiply_accumulates, parameter_count
+    from compression.onnx_export import export_onnx
+    from compression.onnx_session import open_session
+    from compression.taps import Run, Taps, tapped
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "batch_norm": "reestimate_batch_norm",
+            "cost": "multiply_accumulates parameter_count",
+            "onnx_export": "export_onnx",
+            "onnx_session": "open_session",
+            "taps": "Run Taps tapped",
+        },
+    )
+
+__all__ = [
+    "Run",
+    "Taps",
+    "export_onnx",
+    "multiply_accumulates",
+    "open_session",
+    "parameter_count",
+    "reestimate_batch_norm",
+    "tapped",
+]

@@ -2,7 +2,7 @@
 
 import sys
 
-from compression.cli.options import main
+from compression.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -17,7 +17,7 @@ DECIDES_BYTES = False
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Replaces a file in one step, on leaving the block without an error; a reader sees the old one or the new one.
+    """Replace a file in one step when the block ends without an error; readers see the old file or the new one.
 
     The new file has the old one's permissions. Where the path is a link, what it leads to is replaced.
 
@@ -49,7 +49,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _mode(path: Path) -> int | None:
-    """Permissions of the file to replace; None if there is none yet."""
+    """Return the permissions of the file to replace; None if there is none yet."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

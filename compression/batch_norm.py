@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from compression.evaluation_mode import evaluation_mode
+from compression.layers.evaluation_mode import evaluation_mode
 
 
 @torch.no_grad()
 def reestimate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Replaces all BatchNorm running statistics by those of the given batches.
+    """Replace all BatchNorm running statistics by those of the given batches.
 
     Each becomes the plain average, over the batches, of the batch's mean or unbiased variance; so
     batches should be of one size. Only the BatchNorm layers run in training mode: a layer sees what
@@ -43,7 +43,7 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
 
 @contextmanager
 def _cumulative_average(norms: Iterable[_BatchNorm]) -> Iterator[None]:
-    """Starts the statistics anew; those of a layer that did not run are put back."""
+    """Start the statistics anew; put those of a layer that did not run back."""
     before = [(norm, norm.momentum, [buffer.clone() for buffer in norm.buffers()]) for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

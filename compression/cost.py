@@ -8,12 +8,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Number of parameters, trainable or not; one that several layers share counts once."""
+    """Count the parameters of a model, trainable or not; one that several layers share counts once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def multiply_accumulates(model: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of convolutions, linear layers and matrix products for a batch of one.
+    """Count the multiply-accumulates of convolutions, linear layers and matrix products for one input.
 
     Counted from the operations that a forward pass runs in evaluation mode, on a copy without data: the
     model, its training flags and its BatchNorm statistics stay as they are. Additions of biases,

@@ -39,12 +39,12 @@ from torch.nn.utils import parametrize
 from torch.onnx.ops import symbolic
 
 from compression.atomic_file import replacing
+from compression.layers.weights import INPUT, OUTPUT, own_parametrized_class, weight_layers
 from compression.onnx_graph import fit_to_integer_kernels
 from compression.packing.model_file import model_tensors
 from compression.quantization.affine import AffineTensor
 from compression.quantization.fake import FakeQuantize, bake, freeze
 from compression.quantization.integer import with_wide_zeros
-from compression.quantization.layers import INPUT, OUTPUT, own_parametrized_class, weight_layers
 
 if TYPE_CHECKING:
     import onnx

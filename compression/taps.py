@@ -33,7 +33,7 @@ class Taps:
         self._taken: dict[str, Tensor | None] = {}
 
     def output(self, name: str) -> Tensor:
-        """The output of a layer that ran once.
+        """Return the output of a layer that ran once.
 
         Raises:
             ValueError: If the layer isn't tapped, ran not at all or several times, or gave no tensor.
@@ -41,7 +41,7 @@ class Taps:
         return _tensor(name, "gave", self._only_run(name).output)
 
     def input(self, name: str) -> Tensor:
-        """The first input of a layer that ran once.
+        """Return the first input of a layer that ran once.
 
         Raises:
             ValueError: As `output`.
@@ -49,7 +49,7 @@ class Taps:
         return _tensor(name, "took", self._only_run(name).input)
 
     def runs(self, name: str) -> tuple[Run, ...]:
-        """All calls of a layer, in order.
+        """Return all calls of a layer, in order.
 
         Raises:
             ValueError: If the layer isn't tapped.
@@ -88,7 +88,7 @@ def _tensor(name: str, verb: str, value: Tensor | None) -> Tensor:
 
 @contextmanager
 def tapped(model: nn.Module, names: Iterable[str]) -> Iterator[Taps]:
-    """Keeps what layers take and give as long as the context lasts.
+    """Keep what layers take and return as long as the context lasts.
 
     Gradients flow through what is kept. A forward pass of the model forgets the one before. When the context
     ends, by an exception too, the model is as it was: its hooks, its state and its outputs.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from compression.architecture.grouping import check_groups
 from compression.architecture.patch_moments import PatchMoments
-from compression.architecture.replacement import finite_weight
+from compression.layers.replacement import finite_weight
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -39,7 +39,7 @@ class ChannelGroups:
 
 
 def contiguous_groups(conv: nn.Conv2d, groups: int) -> ChannelGroups:
-    """The groups of an ordinary group convolution: neighbouring channels together.
+    """Return the groups of an ordinary group convolution: neighbouring channels together.
 
     Raises:
         ValueError: If `conv` is grouped, or `groups` doesn't divide both its channel counts.
@@ -50,7 +50,7 @@ def contiguous_groups(conv: nn.Conv2d, groups: int) -> ChannelGroups:
 
 
 def best_groups(conv: nn.Conv2d, groups: int, moments: PatchMoments | None = None) -> ChannelGroups:
-    """Groups that keep much of a convolution's energy within them.
+    """Choose groups of channels that keep much of a convolution's energy within them.
 
     To find the best is a hard problem (balanced biclustering). Given the inputs' groups, the outputs' best
     ones are an assignment problem, solved exactly, and the other way round; so they alternate until nothing
@@ -87,12 +87,12 @@ def best_groups(conv: nn.Conv2d, groups: int, moments: PatchMoments | None = Non
 
 
 def _ends(energy: Floats, groups: int) -> list[tuple[Indices, Indices]]:
-    """Groups of the inputs and of the outputs that alternation ends in, from each start."""
+    """Return the groups of the inputs and of the outputs that alternation ends in, from each start."""
     return [_alternated(energy, start, groups) for start in _starts(energy, groups)]
 
 
 def _energy(kernel: Tensor, matrix: Tensor | None) -> Floats:
-    """(outputs, inputs): what an input adds to the square of an output, if all inputs were uncorrelated."""
+    """Return (outputs, inputs): what an input adds to the square of an output, as if inputs were uncorrelated."""
     if matrix is None:
         return _array(kernel.square().sum(dim=2))
     _, inputs, area = kernel.shape
@@ -101,7 +101,7 @@ def _energy(kernel: Tensor, matrix: Tensor | None) -> Floats:
 
 
 def _output_gains(kernel: Tensor, matrix: Tensor, inputs: Indices, groups: int) -> Floats:
-    """(outputs, groups): how much of an output's square a regression on a group's patches explains."""
+    """Return (outputs, groups): how much of an output's square a regression on a group's patches explains."""
     area = kernel.shape[2]
     products = kernel.flatten(1) @ matrix
     gains = []
@@ -113,12 +113,12 @@ def _output_gains(kernel: Tensor, matrix: Tensor, inputs: Indices, groups: int) 
 
 
 def patch_indices(channels: Sequence[int], area: int) -> Tensor:
-    """Where channels lie in a flattened patch of (channels, area)."""
+    """Return the indices of channels' values in a flattened patch of (channels, area)."""
     return (torch.tensor(channels)[:, None] * area + torch.arange(area)).flatten()
 
 
 def _starts(energy: Floats, groups: int) -> Iterator[Indices]:
-    """Groups of the inputs to start from: (inputs,) indices of groups."""
+    """Yield groups of the inputs to start from, each as (inputs,) indices of groups."""
     inputs = energy.shape[1]
     yield np.arange(inputs) * groups // inputs
     columns = energy / np.maximum(np.linalg.norm(energy, axis=0), np.finfo(np.float64).tiny)
@@ -150,12 +150,12 @@ def _alternated(energy: Floats, inputs: Indices, groups: int) -> tuple[Indices, 
 
 
 def _sums(energy: Floats, columns: Indices, groups: int) -> Floats:
-    """(rows, groups): the energy of each row in each group of columns."""
+    """Return (rows, groups): the energy of each row in each group of columns."""
     return energy @ np.eye(groups)[columns]
 
 
 def _assigned(gains: Floats, groups: int) -> Indices:
-    """The group of each row, as many rows in each, with the largest sum of gains."""
+    """Return the group of each row, as many rows in each, with the largest sum of gains."""
     places = len(gains) // groups
     # A price that each row of a group pays lowers all sums alike, as groups are of one size. Where at some prices each
     # row can have its best group, no other assignment is better; near such prices the solver has little left to do.
@@ -173,7 +173,7 @@ def _assigned(gains: Floats, groups: int) -> Indices:
 
 
 def _sum_of(gains: Floats, chosen: Indices) -> float:
-    """Of each row's gain in its group."""
+    """Sum the gains of the rows in their groups."""
     return float(np.take_along_axis(gains, chosen[:, None], axis=1).sum())
 
 

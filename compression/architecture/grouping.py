@@ -7,11 +7,11 @@ Every convolution but the first in four groups:
 
 from torch import nn
 
-from compression.architecture.replacement import check_ungrouped, convolution_like, kernel_area
+from compression.layers.replacement import check_ungrouped, convolution_like, kernel_area
 
 
 def grouped(conv: nn.Conv2d, groups: int) -> nn.Conv2d:
-    """A freshly initialised convolution like an ordinary one, its channels split into groups.
+    """Make a fresh convolution like an ordinary one, its channels split into groups.
 
     Each group of output channels sees in_channels / groups input channels (Krizhevsky et al., 2012).
 
@@ -23,7 +23,7 @@ def grouped(conv: nn.Conv2d, groups: int) -> nn.Conv2d:
 
 
 def grouped_parameters(conv: nn.Conv2d, groups: int) -> int:
-    """Parameters that `grouped(conv, groups)` would have.
+    """Count the parameters that `grouped(conv, groups)` would have.
 
     Raises:
         ValueError: As `grouped`.
@@ -34,7 +34,7 @@ def grouped_parameters(conv: nn.Conv2d, groups: int) -> int:
 
 
 def check_groups(conv: nn.Conv2d, groups: int) -> None:
-    """Refuses what can't be split into so many groups.
+    """Check that a convolution's channels can be split into so many groups.
 
     Raises:
         ValueError: As `grouped`.

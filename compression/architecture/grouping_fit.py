@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from compression.architecture.channel_groups import ChannelGroups, patch_indices
-from compression.architecture.channel_order import ChannelOrder
 from compression.architecture.grouping import check_groups
 from compression.architecture.patch_moments import PatchMoments
-from compression.architecture.replacement import Replacement, convolution_like, filled, finite_weight
+from compression.layers.channel_order import ChannelOrder
+from compression.layers.replacement import Replacement, convolution_like, filled, finite_weight
 
 
 def fit_grouped(conv: nn.Conv2d, groups: ChannelGroups, *, moments: PatchMoments | None = None) -> nn.Sequential:
-    """A group convolution that computes what a dense one does, as nearly as it can with these groups.
+    """Fit a group convolution to a dense one: with these groups, none is nearer.
 
     Args:
         conv: Ungrouped; stays as it is.
@@ -55,7 +55,7 @@ def fit_grouped(conv: nn.Conv2d, groups: ChannelGroups, *, moments: PatchMoments
 
 
 def _block(kernel: Tensor, seen: tuple[int, ...], given: tuple[int, ...], matrix: Tensor | None) -> Tensor:
-    """The weights of one group, (outputs of the group, inputs of the group, height, width)."""
+    """Return the weights of one group, (outputs of the group, inputs of the group, height, width)."""
     block = kernel[list(given)][:, list(seen)]
     if matrix is None:
         return block
@@ -65,7 +65,7 @@ def _block(kernel: Tensor, seen: tuple[int, ...], given: tuple[int, ...], matrix
 
 
 def _dense(weight: Tensor, groups: ChannelGroups, like: Tensor) -> Tensor:
-    """The dense kernel, in the order of `like`, of the groups' weights."""
+    """Return the dense kernel, in the order of `like`, of the groups' weights."""
     dense = torch.zeros_like(like)
     blocks = weight.chunk(len(groups.outputs))
     for seen, given, block in zip(groups.inputs, groups.outputs, blocks, strict=True):

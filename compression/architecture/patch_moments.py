@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compression.evaluation_mode import evaluation_mode
+from compression.layers.evaluation_mode import evaluation_mode
 from compression.taps import tapped
 
 
@@ -29,18 +29,18 @@ class PatchMoments:
     second: Tensor
 
     def error_matrix(self, conv: nn.Conv2d) -> Tensor:
-        """The matrix C (d, d) for which tr(E C E^T) is the output error of a kernel error E, (outputs, d).
+        """Return the matrix C (d, d) with which tr(E C E^T) is the output error of a kernel error E (outputs, d).
 
         That is the mean square of E x, where a bias can't take over the mean; else its variance.
         """
         return self.second if conv.bias is None else self.second - torch.outer(self.mean, self.mean)
 
     def fitted_bias(self, conv: nn.Conv2d, error: Tensor) -> Tensor | None:
-        """The bias that is best with a kernel which lacks `error`, (outputs, d); None if there is none."""
+        """Return the best bias beside a kernel that lacks `error`, (outputs, d); None if `conv` has no bias."""
         return None if conv.bias is None else conv.bias.detach().double() + error @ self.mean
 
     def check(self, conv: nn.Conv2d) -> None:
-        """Refuses a convolution that they are not of.
+        """Check that the moments can be those of a convolution's patches.
 
         Raises:
             ValueError: If its patches are of another size.
@@ -51,7 +51,7 @@ class PatchMoments:
 
 @torch.no_grad()
 def measure_patch_moments(model: nn.Module, names: Iterable[str], batches: Iterable[Tensor]) -> dict[str, PatchMoments]:
-    """Measures what ungrouped convolutions of a model see, padding included, in evaluation mode.
+    """Measure what ungrouped convolutions of a model see, padding included, in evaluation mode.
 
     Takes memory for a matrix of (channels x kernel area) squared float64 numbers for each.
 
@@ -108,7 +108,7 @@ def _convolution(model: nn.Module, name: str) -> nn.Conv2d:
 
 
 def _patches(conv: nn.Conv2d, inputs: Tensor) -> Tensor:
-    """All patches (positions, channels x height x width), float64, of inputs (N, channels, height, width)."""
+    """Return all patches (positions, channels x height x width), float64, of inputs (N, channels, height, width)."""
     images = inputs if inputs.dim() == 4 else inputs[None]
     left, right, top, bottom = conv._reversed_padding_repeated_twice
     mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode

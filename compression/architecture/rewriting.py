@@ -15,9 +15,9 @@ from compression.architecture.channel_groups import best_groups
 from compression.architecture.grouping import check_groups
 from compression.architecture.grouping_fit import fit_grouped
 from compression.architecture.patch_moments import PatchMoments
-from compression.architecture.replacement import kernel_area, replace_convolutions, replaceable_layers
 from compression.architecture.separable_fit import fit_separable, full_multiplier, separable_fit_parameters
 from compression.cost import parameter_count
+from compression.layers.replacement import kernel_area, replace_convolutions, replaceable_layers
 
 Moments = Mapping[str, PatchMoments]
 
@@ -39,14 +39,14 @@ class Rewriting:
 
 
 def separable_convolutions(model: nn.Module, *, multiplier: int = 1, skip: Collection[str] = ()) -> list[str]:
-    """Names of the convolutions that `rewrite_separable` rewrites: those whose moments are of use to it."""
+    """List the convolutions that `rewrite_separable` rewrites, by name: it can use the moments of these."""
     return list(_sorted(model, skip, lambda conv: _not_separable(conv, multiplier))[0])
 
 
 def rewrite_separable(
     model: nn.Module, *, multiplier: int = 1, moments: Moments | None = None, skip: Collection[str] = ()
 ) -> Rewriting:
-    """A copy of a model with its dense convolutions as depthwise and pointwise ones; see `fit_separable`.
+    """Rewrite a model's dense convolutions, in a copy, as depthwise and pointwise ones; see `fit_separable`.
 
     Args:
         model: Stays as it is.
@@ -73,14 +73,16 @@ def rewrite_separable(
 
 
 def grouped_convolutions(model: nn.Module, groups: int, *, skip: Collection[str] = ()) -> list[str]:
-    """Names of the convolutions that `rewrite_grouped` rewrites: those whose moments are of use to it."""
+    """List the convolutions that `rewrite_grouped` rewrites, by name: it can use the moments of these."""
     return list(_sorted(model, skip, lambda conv: _not_groupable(conv, groups))[0])
 
 
 def rewrite_grouped(
     model: nn.Module, groups: int, *, moments: Moments | None = None, skip: Collection[str] = ()
 ) -> Rewriting:
-    """A copy of a model with its dense convolutions as group ones; see `best_groups` and `fit_grouped`.
+    """Rewrite a model's dense convolutions, in a copy, as group convolutions.
+
+    `best_groups` chooses the groups, `fit_grouped` their weights.
 
     Args:
         model: Stays as it is.

@@ -7,11 +7,11 @@ Every convolution but the first:
 
 from torch import nn
 
-from compression.architecture.replacement import check_ungrouped, convolution_like, kernel_area
+from compression.layers.replacement import check_ungrouped, convolution_like, kernel_area
 
 
 def depthwise_separable(conv: nn.Conv2d) -> nn.Sequential:
-    """A freshly initialised depthwise convolution and a pointwise one in place of an ordinary one.
+    """Make a fresh depthwise convolution and a pointwise one to replace an ordinary convolution.
 
     The depthwise one filters each channel alone with the kernel, stride, padding and dilation of `conv`;
     the pointwise one mixes channels (Howard et al., MobileNets, 2017). Both have a bias if `conv` has.
@@ -35,7 +35,7 @@ def depthwise_separable(conv: nn.Conv2d) -> nn.Sequential:
 
 
 def depthwise_separable_parameters(conv: nn.Conv2d) -> int:
-    """Parameters that `depthwise_separable(conv)` would have.
+    """Count the parameters that `depthwise_separable(conv)` would have.
 
     Raises:
         ValueError: If `conv` is grouped.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from compression.architecture.patch_moments import PatchMoments
-from compression.architecture.replacement import (
+from compression.layers.replacement import (
     Replacement,
     check_ungrouped,
     convolution_like,
@@ -27,7 +27,7 @@ from compression.architecture.replacement import (
 def fit_separable(
     conv: nn.Conv2d, *, multiplier: int = 1, moments: PatchMoments | None = None, sweeps: int = 1
 ) -> nn.Sequential:
-    """A depthwise and a pointwise convolution that compute what a dense one does, as nearly as they can.
+    """Fit a depthwise and a pointwise convolution to a dense one.
 
     Args:
         conv: Ungrouped, I channels to O by a kernel of k positions; stays as it is.
@@ -57,18 +57,18 @@ def fit_separable(
 
 
 def separable_fit_parameters(conv: nn.Conv2d, multiplier: int = 1) -> int:
-    """Parameters that `fit_separable(conv, multiplier=multiplier)` would have."""
+    """Count the parameters that `fit_separable(conv, multiplier=multiplier)` would have."""
     weights = multiplier * conv.in_channels * (kernel_area(conv) + conv.out_channels)
     return weights + (conv.out_channels if conv.bias is not None else 0)
 
 
 def full_multiplier(conv: nn.Conv2d) -> int:
-    """The multiplier at which a convolution loses nothing."""
+    """Return the smallest multiplier at which any such convolution loses nothing."""
     return min(conv.out_channels, kernel_area(conv))
 
 
 def _dense(filters: Tensor, mixing: Tensor) -> Tensor:
-    """The kernel (O, I, k) of filters (I, m, k) and mixing (I, O, m)."""
+    """Return the kernel (O, I, k) of filters (I, m, k) and mixing (I, O, m)."""
     return torch.einsum("iom,imk->oik", mixing, filters)
 
 
@@ -92,7 +92,7 @@ def _nearest_outputs(kernel: Tensor, matrix: Tensor, multiplier: int, sweeps: in
 
 
 def _nearest_whitened(kernel: Tensor, matrix: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
-    """The optimum if patches of different input channels were uncorrelated."""
+    """Return what would be the optimum if patches of different input channels were uncorrelated."""
     _, inputs, area = kernel.shape
     blocks = torch.stack([matrix.view(inputs, area, inputs, area)[i, :, i] for i in range(inputs)])
     values, vectors = torch.linalg.eigh(blocks)
@@ -105,7 +105,7 @@ def _nearest_whitened(kernel: Tensor, matrix: Tensor, multiplier: int) -> tuple[
 
 
 def _best_mixing(kernel: Tensor, matrix: Tensor, filters: Tensor) -> Tensor:
-    """The pointwise weights (I, O, m) that are best for given filters: a regression of outputs on their outputs."""
+    """Return the best pointwise weights (I, O, m) for given filters: outputs regressed on the filters' outputs."""
     inputs, multiplier, area = filters.shape
     projected = torch.einsum("imk,ikd->imd", filters, matrix.view(inputs, area, -1)).flatten(0, 1)
     gram = torch.einsum("aik,imk->aim", projected.view(-1, inputs, area), filters).flatten(1)
@@ -114,7 +114,7 @@ def _best_mixing(kernel: Tensor, matrix: Tensor, filters: Tensor) -> Tensor:
 
 
 def _best_filters(kernel: Tensor, matrix: Tensor, mixing: Tensor, multiplier: int) -> Tensor:
-    """The depthwise filters (I, m, k) that are best for given pointwise weights."""
+    """Return the best depthwise filters (I, m, k) for given pointwise weights."""
     outputs, inputs, area = kernel.shape
     columns = mixing.transpose(1, 2).flatten(0, 1)
     gram = (columns @ columns.T).view(inputs, multiplier, inputs, multiplier)
@@ -125,7 +125,7 @@ def _best_filters(kernel: Tensor, matrix: Tensor, mixing: Tensor, multiplier: in
 
 
 def _solved(equations: Tensor, wanted: Tensor) -> Tensor:
-    """A solution of consistent positive semi-definite equations, the shortest if there are several."""
+    """Solve consistent positive semi-definite equations; of several solutions the shortest is returned."""
     scale = equations.diagonal().mean()
     factor, failed = torch.linalg.cholesky_ex(equations)
     # Nearly singular ones, as of a dead channel, would have a solution of rounding errors.
@@ -141,7 +141,7 @@ def _output_error(kernel: Tensor, matrix: Tensor, factors: tuple[Tensor, Tensor]
 
 
 def _balanced(filters: Tensor, mixing: Tensor) -> tuple[Tensor, Tensor]:
-    """The same kernel, each filter as long as its column of the pointwise weights."""
+    """Return the same kernel, each filter as long as its column of the pointwise weights."""
     lengths, columns = filters.norm(dim=2), mixing.norm(dim=1)
     scale = torch.where((lengths > 0) & (columns > 0), (columns / lengths.clamp(min=1e-300)).sqrt(), 1.0)
     return filters * scale[:, :, None], mixing / scale[:, None, :]

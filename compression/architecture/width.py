@@ -10,7 +10,7 @@ from collections.abc import Callable
 def width_for_budget(
     parameter_count: Callable[[int], int], budget: int, *, at_least: int = 1, at_most: int = 1 << 16
 ) -> int:
-    """The largest width whose parameter count is not above a budget.
+    """Find the largest width whose parameter count is not above a budget.
 
     Args:
         parameter_count: Count for a width; never falls as the width grows. It is asked for no width

@@ -15,10 +15,11 @@ from rich.table import Table
 from torch import Tensor
 
 from compression.atomic_file import replacing
-from compression.cli.options import BITS, SHARE
+from compression.cli.defaults import BITS, SHARE
 from compression.cli.printable import printable
-from compression.cli.source_file import is_packed, is_torch_file, read_state
+from compression.cli.source_file import is_torch_file, read_state
 from compression.cli.state_tables import BenchRow, bench_table, inspection_table, left_out, relative_error
+from compression.packing.container import is_packed
 from compression.packing.state_file import (
     Method,
     affine,
@@ -38,7 +39,9 @@ _CASTS: Final[Mapping[str, torch.dtype]] = {"float16": torch.float16, "bfloat16"
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs a command; an error of file or tensor is one line on stderr, and status 1.
+    """Run a command; print an error of a file or tensor as one line on stderr.
+
+    Returns the exit status: 0, or 1 after such an error.
 
     Raises:
         OSError: If what the command has to say can't be printed; what it writes is then written.
@@ -63,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def method(options: argparse.Namespace) -> Method:
-    """The method that the options of `pack` ask for.
+    """Return the method that the options of `pack` ask for.
 
     Raises:
         ValueError: If it can't have these options.
@@ -116,7 +119,7 @@ def _unpack(options: argparse.Namespace) -> list[str | Table]:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Errors of tensors name the file that they are of, too."""
+    """Put the file's name before the errors of its tensors."""
     try:
         yield
     except ValueError as error:

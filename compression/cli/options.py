@@ -14,13 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
 
+from compression.cli.defaults import BITS, SHARE
 from compression.cli.printable import printable
 
 METHODS: Final = ("affine", "codebook", "min-max-8", "float16", "bfloat16", "none")
 RANGES: Final = ("min-max", "percentile", "least-squares")
-
-BITS: Final = 8
-SHARE: Final = 99.9
 
 _METHODS_WITH: Final[Mapping[str, tuple[str, ...]]] = {
     "bits": ("affine", "codebook"),
@@ -41,7 +39,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs a command; returns its exit status: 0 fine, 1 a file is wrong or can't be read, 2 wrong usage."""
+    """Run a command and return its exit status.
+
+    0 is success, 1 a file that is wrong or can't be read, 2 wrong usage, 130 an interrupt.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     if conflict := _conflict(options):
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _conflict(options: argparse.Namespace) -> str | None:
-    """What is wrong with options of which each is right."""
+    """Tell what is wrong with options of which each alone is right; None if nothing is."""
     if options.command in ("pack", "unpack") and _is_same_file(options.file, options.output):
         return f"argument -o/--output: {options.output} is FILE itself, which would be lost"
     if options.command != "pack":

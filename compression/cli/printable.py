@@ -2,5 +2,5 @@
 
 
 def printable(text: str) -> str:
-    r"""The text with each character that can't be printed escaped, such as `\x1b`, which would command a terminal."""
+    r"""Escape each character that can't be printed, such as `\x1b`, which would command a terminal."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -16,8 +16,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from compression.packing.container import ENTRY, has_frame
-from compression.packing.state_file import unpack_state_dict
+from compression.packing.container import has_frame, is_packed
+from compression.packing.state_file import load_state_dict
 from compression.packing.tensors import DEFAULT_LIMIT
 
 _WRAPPERS: Final = ("state_dict", "model", "model_state_dict")
@@ -25,7 +25,7 @@ _PICKLES: Final = tuple(b"\x80" + bytes([protocol]) for protocol in (2, 3, 4, 5)
 
 
 def read_state(path: Path, limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
-    """Reads a state dict; no code in the file is run.
+    """Read a state dict; no code in the file is run.
 
     Args:
         path: A packed file, safetensors, or what `torch.save` wrote: a state dict, or one under `state_dict`, `model`
@@ -40,7 +40,7 @@ def read_state(path: Path, limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
         OSError: If there is no such file, it is no regular one, or it can't be read.
     """
     if is_packed(path):
-        return unpack_state_dict(path, limit)
+        return load_state_dict(path, limit)
     if has_frame(path):
         return _read_safetensors(path, limit)
     if not is_torch_file(path):
@@ -50,19 +50,8 @@ def read_state(path: Path, limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
     return {name: tensor.resolve_conj().resolve_neg() for name, tensor in state.items()}
 
 
-def is_packed(path: Path) -> bool:
-    """Whether a file says that it is a packed one; it may yet be damaged."""
-    if not has_frame(path):
-        return False
-    try:
-        with safetensors.safe_open(path, framework="pt") as opened:
-            return ENTRY in (opened.metadata() or {})
-    except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, OverflowError):
-        return False
-
-
 def is_torch_file(path: Path) -> bool:
-    """Whether a file begins or ends as those of `torch.save` do; it may yet be damaged, or another program's."""
+    """Tell whether a file begins or ends as those of `torch.save`; it may yet be damaged, or another program's."""
     if has_frame(path):
         return False
     with path.open("rb") as file:
@@ -87,7 +76,10 @@ def _is_zip(path: Path) -> bool:
 
 
 def _read_torch(path: Path, limit: int) -> Any:
-    """What the file holds, whatever it is. Opened here: of a path, torch would take the suffix for the format."""
+    """Return what the file holds, whatever it is.
+
+    It is opened here: of a path, torch would take the suffix for the format.
+    """
     try:
         if _is_zip(path):
             with zipfile.ZipFile(path) as archive:
@@ -105,7 +97,7 @@ def _read_torch(path: Path, limit: int) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with a file that torch does not read; its own text recommends to run the code in the file."""
+    """Tell what is wrong with a file that torch refuses; its own text recommends to run the code in the file."""
     found = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
     if found:
         return f"holds more than tensors ({found[1]}), and is not read; a state dict alone is"
@@ -134,7 +126,7 @@ def _state_of(path: Path, content: Any) -> dict[str, Tensor]:
 
 
 def _unwrapped(content: Any) -> Any:
-    """What lies in wrappers, in whatever order; the search ends in one that lies in itself."""
+    """Return what lies in wrappers, in whatever order; the search ends in one that lies in itself."""
     seen = set[int]()
     while isinstance(content, Mapping) and id(content) not in seen:
         seen.add(id(content))

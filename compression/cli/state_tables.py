@@ -12,9 +12,9 @@ from torch import Tensor
 
 from compression.cli.printable import printable
 from compression.packing.tensors import CastTensor, Packable, restore
-from compression.quantization import QuantizedTensor
 from compression.quantization.affine import AffineTensor
 from compression.quantization.codebook import CodebookTensor
+from compression.quantization.state_dict import QuantizedTensor
 
 _NAMES: Final = 10
 
@@ -39,7 +39,10 @@ class BenchRow:
 
 
 def relative_error(state: Mapping[str, Tensor], restored: Mapping[str, Tensor]) -> float:
-    """Norm of what changed in all floating point tensors, over their norm, in float64; 0 if they are all zero."""
+    """Return the norm of the changes of all floating point tensors over the tensors' norm; 0 if that is 0.
+
+    Both norms are over all tensors together, in float64.
+    """
     names = [name for name, tensor in state.items() if tensor.is_floating_point()]
     changed = math.hypot(*(float((restored[name].double() - state[name].double()).norm()) for name in names))
     norm = math.hypot(*(float(state[name].double().norm()) for name in names))
@@ -49,7 +52,7 @@ def relative_error(state: Mapping[str, Tensor], restored: Mapping[str, Tensor]) 
 def inspection_table(
     packed: Mapping[str, Packable], sizes: Mapping[str, int], original: Mapping[str, Tensor] | None
 ) -> Table:
-    """A row for each tensor.
+    """Make a table with a row for each tensor.
 
     Args:
         packed: As a file holds them.
@@ -82,14 +85,14 @@ def inspection_table(
 
 
 def left_out(packed: Mapping[str, Packable], original: Mapping[str, Tensor]) -> str:
-    """How many tensors the original alone has, their bytes, and the names of the first; empty if it has none."""
+    """Tell how many tensors only the original has, their bytes, and the first names; empty if there are none."""
     only = {name: tensor.nbytes for name, tensor in original.items() if name not in packed}
     names = [*list(only)[:_NAMES], *(["..."] if len(only) > _NAMES else [])]
     return f"{len(only)} tensors, {sum(only.values()):,} bytes: {', '.join(names)}" if only else ""
 
 
 def bench_table(rows: Sequence[BenchRow], plain: int) -> Table:
-    """A row for each method: name, bits, bytes and relative error, or a dash and the reason why it has none.
+    """Make a table with a row for each method: bits, bytes and relative error, or why it has none.
 
     Args:
         rows: The methods.

@@ -19,7 +19,7 @@ from compression.distillation.precision import full_precision
 
 
 def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """The mean squared difference of features (FitNets; Romero et al., 2015).
+    """Return the mean squared difference of features (FitNets; Romero et al., 2015).
 
     The paper halves the sum over all elements of a sample; this is that, times 2 over their number, so
     that one weight serves layers of any size.
@@ -44,7 +44,7 @@ def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def hint_regressor(student_shape: Sequence[int], teacher_shape: Sequence[int]) -> nn.Module:
-    """A trainable layer that gives a student's features the shape of a teacher's (FitNets).
+    """Make a trainable layer that gives a student's features the shape of a teacher's (FitNets).
 
     A linear layer between vectors. Between maps, a convolution without padding whose kernel is as large as
     the teacher's map is smaller, which the paper prefers to a dense layer: 1x1 where the maps are equal.
@@ -73,7 +73,7 @@ def hint_regressor(student_shape: Sequence[int], teacher_shape: Sequence[int]) -
 
 
 def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
-    """The mean squared difference of attention maps (Zagoruyko and Komodakis, 2017).
+    """Return the mean squared difference of attention maps (Zagoruyko and Komodakis, 2017).
 
     A map is the mean of squares over the channels, flattened and of unit length: channels may differ. The
     mean is over positions and batch, as in the authors' code, whose usual weight is 1000; the paper's formula

@@ -25,7 +25,7 @@ def distillation_loss(
     temperature: float = 20.0,
     alpha: float = 0.5,
 ) -> Tensor:
-    """Cross entropy with the labels, blended with the divergence from the teacher (Hinton et al., 2015).
+    """Blend the cross entropy with the labels and the divergence from the teacher (Hinton et al., 2015).
 
     (1 - alpha) CE(s, labels) + alpha T^2 KL(softmax(t / T) || softmax(s / T)), both averaged over the
     batch. T^2 keeps the gradient of the second term at one scale whatever the temperature: for large T
@@ -56,7 +56,7 @@ def distillation_loss(
 
 
 def softened_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(softmax(t / T) || softmax(s / T)), averaged over the batch (Hinton et al., 2015).
+    """Return T^2 KL(softmax(t / T) || softmax(s / T)), averaged over the batch (Hinton et al., 2015).
 
     Args:
         student_logits: s, of shape (N, C).
@@ -76,7 +76,7 @@ def softened_divergence(student_logits: Tensor, teacher_logits: Tensor, temperat
 
 
 def soft_target_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """-T^2 sum of softmax(t / T) log softmax(s / T) over the classes, averaged over the batch.
+    """Return -T^2 times the sum over classes of softmax(t / T) log softmax(s / T), averaged over the batch.
 
     Differs from `softened_divergence` by T^2 times the teacher's entropy, so that its gradient is the same.
 
@@ -107,7 +107,9 @@ def decoupled_divergence(
     target_weight: float = 1.0,
     non_target_weight: float = 8.0,
 ) -> Tensor:
-    """Decoupled knowledge distillation (Zhao et al., 2022): T^2 (a TCKD + b NCKD), averaged over the batch.
+    """Return the loss of decoupled knowledge distillation: T^2 (a TCKD + b NCKD), averaged over the batch.
+
+    The method is that of Zhao et al. (2022).
 
     TCKD is the divergence of the two-way distribution "the label, or another class", NCKD that of the
     distribution over the other classes alone. `softened_divergence` is TCKD + (1 - p) NCKD, with p the
@@ -143,7 +145,7 @@ def decoupled_divergence(
 
 
 def _decoupled(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The logits (N, 2) of "the label, or another", and those (N, C - 1) of the others."""
+    """Return the logits (N, 2) of "the label, or another", and those (N, C - 1) of the others."""
     classes = torch.arange(logits.shape[1], device=logits.device)
     is_target = classes == labels[:, None]
     others = logits[~is_target].view(len(logits), -1)
@@ -160,7 +162,7 @@ def _divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
 
 def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
-    """Refuses logits that don't belong together.
+    """Check that a student's and a teacher's logits belong together.
 
     Raises:
         ValueError: If they are not both (batch, classes), the same and neither 0.
@@ -173,7 +175,7 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
 
 
 def check_labels(logits: Tensor, labels: Tensor) -> None:
-    """Refuses labels that are not a class for each row of logits.
+    """Check that labels are a class for each row of logits.
 
     A GPU is waited for once, to read their smallest and largest.
 
@@ -193,7 +195,7 @@ def check_labels(logits: Tensor, labels: Tensor) -> None:
 
 
 def check_temperature(temperature: float) -> None:
-    """Refuses a temperature that softens nothing.
+    """Check that a temperature is above 0 and finite.
 
     Raises:
         ValueError: If it is not finite, or not above 0.

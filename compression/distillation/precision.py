@@ -15,7 +15,7 @@ from torch import Tensor
 
 @contextmanager
 def full_precision(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Gives the tensors in float32 at least, and keeps autocast from what is computed inside.
+    """Give tensors in float32 at least, and keep autocast from what is computed inside.
 
     A loss is a small difference of large numbers: bfloat16 takes half of a divergence at temperature 100, and
     float16 holds no square of 300. float32 and float64 stay as they are. Gradients flow, in each tensor's own type.

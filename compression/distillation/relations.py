@@ -21,7 +21,7 @@ _ONE_PLACE = 1e-12
 
 
 def distance_relation(student: Tensor, teacher: Tensor) -> Tensor:
-    """The distance-wise loss of relational knowledge distillation (RKD-D; Park et al., 2019).
+    """Return the distance-wise loss of relational knowledge distillation (RKD-D; Park et al., 2019).
 
     The Huber loss (delta 1) of all Euclidean distances between two samples, each model's divided by its mean
     over pairs that are apart. The mean is over all N^2 ordered pairs, as in the authors' code.
@@ -42,7 +42,7 @@ def distance_relation(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def angle_relation(student: Tensor, teacher: Tensor) -> Tensor:
-    """The angle-wise loss of relational knowledge distillation (RKD-A; Park et al., 2019).
+    """Return the angle-wise loss of relational knowledge distillation (RKD-A; Park et al., 2019).
 
     The Huber loss (delta 1) of the cosines of all angles between three samples, in the mean over all N^3
     ordered triples, as in the authors' code; one with two samples in one place has a cosine of 0, and no gradient.

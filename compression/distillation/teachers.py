@@ -25,7 +25,7 @@ def several_teachers_divergence(
     temperature: float,
     weights: Sequence[float] | None = None,
 ) -> Tensor:
-    """The weighted mean of `softened_divergence` from each teacher.
+    """Return the weighted mean of `softened_divergence` from each teacher.
 
     Its gradient is that of the divergence from `mixture_logits`; the values differ by what the teachers
     disagree on, which no student can remove.
@@ -50,7 +50,7 @@ def several_teachers_divergence(
 def mixture_logits(
     teacher_logits: Sequence[Tensor], *, temperature: float, weights: Sequence[float] | None = None
 ) -> Tensor:
-    """The logits of one teacher whose softened probabilities are the weighted mean of all teachers'.
+    """Return the logits of one teacher whose softened probabilities are the weighted mean of all teachers'.
 
     T log(sum of w softmax(t / T)): softened by the same temperature, they give the mean (the ensemble of
     Hinton et al., 2015).

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from compression.architecture.replacement import finite_weight
+from compression.layers.replacement import finite_weight
 from compression.low_rank.factorization import (
     Factorizable,
     Factorization,
@@ -69,14 +69,14 @@ class Candidates:
     lost: Floats
 
     def at(self, index: int) -> Factorization | None:
-        """One of them; None for the dense layer."""
+        """Return one of the ways; None for the dense layer."""
         scheme = self.schemes[index]
         ranks = tuple(int(rank) for rank in self.ranks[index] if rank)
         return None if scheme is None else Factorization(scheme, ranks)
 
 
 def candidates(layer: Factorizable, schemes: Collection[Scheme], positions: Positions = ONE_POSITION) -> Candidates:
-    """All ranks of the schemes that a layer can have, and the dense layer.
+    """List all ranks that a layer can have by some schemes, with costs and losses, and the dense layer.
 
     What is lost is exact: for a singular value decomposition the values cut off, for a Tucker decomposition
     by truncated HOSVD what lies outside of the leading block of the full one's core.
@@ -105,7 +105,7 @@ def candidates(layer: Factorizable, schemes: Collection[Scheme], positions: Posi
 def measure_positions(
     model: nn.Module, layers: Mapping[str, Factorizable], input_shape: tuple[int, ...]
 ) -> dict[str, Positions]:
-    """Where layers compute in a forward pass of one input, run in evaluation mode on a copy without data.
+    """Measure where layers compute in a forward pass of one input, in evaluation mode on a copy without data.
 
     Args:
         model: Takes one batch of floating-point numbers; stays as it is.
@@ -152,7 +152,7 @@ def _of_scheme(layer: Factorizable, scheme: Scheme, positions: Positions, energy
 
 
 def _kept_energies(weight: Tensor, scheme: Scheme) -> Floats:
-    """The energy of one group's weight that each rank keeps, or for Tucker (r_out, r_in) each pair."""
+    """Return the energy of one group's weight that each rank keeps, or for Tucker each pair (r_out, r_in)."""
     if scheme == "tucker":
         core = higher_order_svd(weight).square().sum(dim=(2, 3))
         return np.asarray(core.cumsum(0).cumsum(1).cpu().numpy())

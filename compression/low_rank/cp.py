@@ -16,7 +16,9 @@ _COMPONENT_SWEEPS = 3
 
 
 def factorize_cp(conv: nn.Conv2d, rank: int, sweeps: int = 50) -> nn.Sequential:
-    """A canonical polyadic approximation of a convolution (Lebedev et al., 2015), by alternating least squares.
+    """Factorize a convolution by canonical polyadic decomposition (Lebedev et al., 2015).
+
+    The factors are found by alternating least squares.
 
     No best one need exist, and none is found for sure. This one grows from rank 1: each rank starts from the
     components of the rank before and one of what they leave, or from as many of the largest singular components of
@@ -61,7 +63,7 @@ def _layer_weights(kernel: Tensor, rank: int, sweeps: int) -> tuple[Tensor, Tens
 
 
 def _grown(kernel: Tensor, rank: int, sweeps: int) -> list[Tensor]:
-    """Factors (outputs, inputs, height, width; each by rank), found for one rank after another."""
+    """Return factors (outputs, inputs, height, width; each by rank), found for one rank after another."""
     largest = _largest_components(kernel, rank)
     if not sweeps:
         return largest
@@ -76,7 +78,7 @@ def _grown(kernel: Tensor, rank: int, sweeps: int) -> list[Tensor]:
 
 
 def _strong_component(kernel: Tensor) -> list[Tensor]:
-    """Factors of one component that leaves less of a kernel: its longest fibre, then some sweeps."""
+    """Return one component that leaves less of a kernel: its longest fibre, improved by some sweeps."""
     _, inputs, height, width = kernel.shape
     place = torch.unravel_index(kernel.square().sum(dim=0).argmax(), (inputs, height, width))
     units = (torch.eye(size, dtype=kernel.dtype, device=kernel.device) for size in (inputs, height, width))
@@ -86,7 +88,7 @@ def _strong_component(kernel: Tensor) -> list[Tensor]:
 
 
 def _largest_components(kernel: Tensor, rank: int) -> list[Tensor]:
-    """Factors (outputs, inputs, height or width; each by rank) of the largest components of the slices."""
+    """Return the largest components of the slices as factors (outputs, inputs, height, width; each by rank)."""
     outputs, inputs, height, width = kernel.shape
     left, values, right = torch.linalg.svd(kernel.permute(2, 3, 0, 1).reshape(-1, outputs, inputs), full_matrices=False)
     chosen = values.flatten().argsort(descending=True, stable=True)[:rank]
@@ -113,7 +115,7 @@ def _alternated(kernel: Tensor, factors: list[Tensor], sweeps: int) -> list[Tens
 
 
 def _swept(kernel: Tensor, factors: list[Tensor]) -> list[Tensor]:
-    """Each factor in turn as it is best given the others.
+    """Solve for each factor in turn, given the others.
 
     What the kernel gives with the factors before is kept for those after: two passes over it instead of four.
     """
@@ -138,7 +140,7 @@ def _swept(kernel: Tensor, factors: list[Tensor]) -> list[Tensor]:
 
 
 def _solved(gram: Tensor, wanted: Tensor) -> Tensor:
-    """The shortest factor (size, rank) with `factor @ gram` = `wanted`; there are many where components are alike."""
+    """Return the shortest factor (size, rank) with `factor @ gram` = `wanted`; alike components leave many of them."""
     values, vectors = torch.linalg.eigh(gram)
     inverses = torch.where(values > 1e-12 * values[-1], 1 / values, 0)
     solution: Tensor = (wanted @ vectors * inverses) @ vectors.T
@@ -146,12 +148,12 @@ def _solved(gram: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _khatri_rao(inner: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
-    """Of each component all products (inputs height width, rank)."""
+    """Return, for each component, all products (inputs height width, rank)."""
     return (inner[:, None, None] * vertical[:, None] * horizontal).flatten(0, 2)
 
 
 def _product(factors: list[Tensor]) -> Tensor:
-    """The kernel (outputs, inputs, height, width) that factors stand for."""
+    """Return the kernel (outputs, inputs, height, width) that factors stand for."""
     outer, *others = factors
     return (outer @ _khatri_rao(*others).T).view([len(factor) for factor in factors])
 
@@ -161,7 +163,7 @@ def _error(kernel: Tensor, factors: list[Tensor]) -> float:
 
 
 def _balanced(factors: list[Tensor]) -> list[Tensor]:
-    """The same product, each component as long in all of its factors."""
+    """Return factors of the same product, each component as long in all of them."""
     lengths = torch.stack([factor.norm(dim=0) for factor in factors])
     common = lengths.prod(dim=0) ** 0.25
     return [

@@ -34,13 +34,13 @@ class Factorization:
 
 
 def schemes_of(layer: Factorizable) -> tuple[Scheme, ...]:
-    """The schemes that a layer can have."""
+    """Return the schemes that a layer can have."""
     is_matrix = isinstance(layer, nn.Linear) or layer.kernel_size == (1, 1)
     return ("svd",) if is_matrix else ("spatial", "tucker", "cp")
 
 
 def full_ranks(layer: Factorizable, scheme: Scheme) -> tuple[int, ...]:
-    """The ranks at which a factorized layer equals the dense one: the largest that are of use.
+    """Return the ranks at which a factorized layer equals the dense one; larger ones are of no use.
 
     For "cp" that is min(O, I) k^2, where a decomposition is sure to exist; a smaller one may.
 
@@ -60,7 +60,7 @@ def full_ranks(layer: Factorizable, scheme: Scheme) -> tuple[int, ...]:
 
 
 def weight_count(layer: Factorizable, factorization: Factorization) -> int:
-    """Weights of the factorized layer, without its bias, which stays as large as it was.
+    """Count the weights of the factorized layer, without its bias, which stays as large as it was.
 
     Raises:
         ValueError: If the layer can't have the factorization.
@@ -70,7 +70,7 @@ def weight_count(layer: Factorizable, factorization: Factorization) -> int:
 
 
 def factor_sizes(layer: Factorizable, scheme: Scheme, ranks: Sequence[CountT]) -> list[CountT]:
-    """Weights of each factor, in the order in which they run.
+    """Count the weights of each factor, in the order in which the factors run.
 
     Args:
         layer: What is factorized.
@@ -90,19 +90,19 @@ def factor_sizes(layer: Factorizable, scheme: Scheme, ranks: Sequence[CountT]) -
 
 
 def group_shape(layer: Factorizable) -> tuple[int, int, int, int]:
-    """The outputs and inputs of one group, and the kernel's height and width."""
+    """Return the outputs and inputs of one group, and the kernel's height and width."""
     groups = group_count(layer)
     height, width = (1, 1) if isinstance(layer, nn.Linear) else layer.kernel_size
     return layer.weight.shape[0] // groups, layer.weight.shape[1], height, width
 
 
 def group_count(layer: Factorizable) -> int:
-    """Groups of channels that don't see each other."""
+    """Return the number of groups of channels that don't see each other."""
     return 1 if isinstance(layer, nn.Linear) else layer.groups
 
 
 def check_factorization(layer: Factorizable, factorization: Factorization) -> None:
-    """Refuses ranks that a layer can't have.
+    """Check that a layer can have a scheme and its ranks.
 
     Raises:
         ValueError: If the scheme is not for such a layer, or a rank is out of its bounds.

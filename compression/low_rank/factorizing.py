@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 from torch import nn
 
-from compression.architecture.replacement import replace_layers, replaceable_layers
+from compression.layers.replacement import replace_layers, replaceable_layers
 from compression.low_rank.cp import factorize_cp
 from compression.low_rank.factorization import Factorizable, Factorization, check_factorization
 from compression.low_rank.svd import factorize_linear, factorize_pointwise, factorize_spatial
@@ -21,7 +21,7 @@ Plan = dict[str, Factorization]
 
 
 def factorize(model: nn.Module, plan: Mapping[str, Factorization]) -> nn.Module:
-    """A copy of the model with layers factorized.
+    """Return a copy of the model with the layers of a plan factorized.
 
     Args:
         model: Stays as it is.
@@ -49,7 +49,7 @@ def factorize(model: nn.Module, plan: Mapping[str, Factorization]) -> nn.Module:
 
 
 def factorize_layer(layer: Factorizable, factorization: Factorization) -> nn.Sequential:
-    """One layer's factors; see `svd`, `tucker` and `cp`.
+    """Factorize one layer; see `svd`, `tucker` and `cp`.
 
     Raises:
         ValueError: If the layer can't have the factorization, or a weight is not finite.
@@ -68,7 +68,7 @@ def factorize_layer(layer: Factorizable, factorization: Factorization) -> nn.Seq
 
 
 def factorizable_layers(model: nn.Module, skip: Collection[str] = ()) -> dict[str, Factorizable]:
-    """The layers of a model that can be factorized, by name: `Linear` and `Conv2d`, grouped or not.
+    """Return the layers of a model that can be factorized, by name: `Linear` and `Conv2d`, grouped or not.
 
     Args:
         model: Looked through, and left as it is.
@@ -82,7 +82,7 @@ def factorizable_layers(model: nn.Module, skip: Collection[str] = ()) -> dict[st
 
 
 def left_dense(model: nn.Module, skip: Collection[str] = ()) -> dict[str, str]:
-    """Why other layers with a weight of two dimensions or more can't be factorized, by name.
+    """Tell, by name, why other layers with a weight of two dimensions or more can't be factorized.
 
     Parameters of as many dimensions that no layer has as its weight, as those of an LSTM, go by their full names.
 

@@ -10,14 +10,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from compression.architecture.replacement import Replacement, filled, finite_weight
+from compression.layers.replacement import Replacement, filled, finite_weight
 from compression.low_rank.factorization import Factorizable, group_count
 
 FactorsT = TypeVar("FactorsT", bound=tuple[Tensor, ...])
 
 
 def group_factors(layer: Factorizable, split: Callable[[Tensor], FactorsT]) -> list[Tensor]:
-    """Factors of each group's float64 weight, those of all groups stacked along their first dimension.
+    """Factorize each group's float64 weight; the groups' factors are stacked along their first dimension.
 
     Raises:
         ValueError: If a weight is not finite.
@@ -27,7 +27,7 @@ def group_factors(layer: Factorizable, split: Callable[[Tensor], FactorsT]) -> l
 
 
 def linear_part(dense: nn.Linear, weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
-    """A linear layer of these weights, (outputs, inputs)."""
+    """Make a linear layer of given weights, (outputs, inputs)."""
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     return filled(linear, dense, weight, bias)
 
@@ -35,7 +35,7 @@ def linear_part(dense: nn.Linear, weight: Tensor, bias: Tensor | None = None) ->
 def convolution_part(
     dense: nn.Conv2d, weight: Tensor, axes: tuple[bool, bool], groups: int, bias: Tensor | None = None
 ) -> nn.Conv2d:
-    """A convolution of these weights.
+    """Make a convolution of given weights.
 
     Args:
         dense: What it is a part of.
@@ -65,10 +65,10 @@ def convolution_part(
 
 
 def pointwise_part(dense: nn.Conv2d, weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
-    """A 1x1 convolution of these weights, (outputs, inputs of a group), in the groups of `dense`."""
+    """Make a 1x1 convolution of given weights, (outputs, inputs of a group), in the groups of `dense`."""
     return convolution_part(dense, weight[:, :, None, None], (False, False), dense.groups, bias)
 
 
 def in_sequence(dense: Factorizable, layers: Sequence[nn.Module]) -> Replacement:
-    """The factors one after the other, with the training flag of what they stand for."""
+    """Put factors one after the other, with the training flag of the layer that they stand for."""
     return Replacement(*layers).train(dense.training)

@@ -23,7 +23,7 @@ SCHEMES: tuple[Scheme, ...] = ("svd", "spatial", "tucker")
 def plan_for_energy(
     model: nn.Module, share: float, *, schemes: Collection[Scheme] = SCHEMES, skip: Collection[str] = ()
 ) -> Plan:
-    """The fewest weights with which each layer keeps a share of its energy (squared Frobenius norm).
+    """Plan the fewest weights with which each layer keeps a share of its energy (squared Frobenius norm).
 
     Args:
         model: Stays as it is.
@@ -53,7 +53,7 @@ def plan_for_energy(
 def plan_for_parameters(
     model: nn.Module, budget: int, *, schemes: Collection[Scheme] = SCHEMES, skip: Collection[str] = ()
 ) -> Plan:
-    """The plan within a budget of parameters that loses least energy, summed over the layers' shares.
+    """Plan for a budget of parameters: the least energy is lost, summed over the layers' shares.
 
     Of each layer the share counts, not the energy: what follows, as a BatchNorm, undoes its scale. See
     `plan_for_multiply_accumulates` for how near to the optimum it comes.
@@ -80,7 +80,7 @@ def plan_for_multiply_accumulates(
     schemes: Collection[Scheme] = SCHEMES,
     skip: Collection[str] = (),
 ) -> Plan:
-    """The plan within a budget of multiply-accumulates that loses least energy, summed over the layers' shares.
+    """Plan for a budget of multiply-accumulates: the least energy is lost, summed over the layers' shares.
 
     From the cheapest plan, the steps along the lower convex hull of each layer's (cost, loss) are taken in the
     order of what they win for their cost, each if it still fits. Up to the first that does not fit, no plan of
@@ -123,7 +123,7 @@ def _allocated(found: Mapping[str, Candidates], dense: int, budget: int, unit: s
 
 
 def _steps(found: Mapping[str, Candidates], hulls: Mapping[str, list[int]]) -> list[tuple[float, str, int]]:
-    """(change of loss for its cost, layer, number) of each step along a hull."""
+    """Return each step along a hull as (change of loss for its cost, layer, number)."""
     steps = []
     for name, ways in found.items():
         costs, lost = ways.costs[hulls[name]], ways.lost[hulls[name]]
@@ -133,7 +133,7 @@ def _steps(found: Mapping[str, Candidates], hulls: Mapping[str, list[int]]) -> l
 
 
 def _hull(ways: Candidates) -> list[int]:
-    """Indices of the lower convex hull of (cost, loss), from the cheapest to the one that loses least."""
+    """Return the indices of the lower convex hull of (cost, loss), from the cheapest to the one that loses least."""
     order = np.lexsort((ways.lost, ways.costs))
     lowest = np.minimum.accumulate(ways.lost[order])
     improving = order[np.concatenate([[True], lowest[1:] < lowest[:-1]])]
@@ -146,6 +146,6 @@ def _hull(ways: Candidates) -> list[int]:
 
 
 def _is_below(ways: Candidates, left: int, middle: int, right: int) -> bool:
-    """Whether the middle point lies below the line through the others."""
+    """Tell whether the middle point lies below the line through the others."""
     run, rise = ways.costs[right] - ways.costs[left], ways.lost[right] - ways.lost[left]
     return bool((ways.lost[middle] - ways.lost[left]) * run < rise * (ways.costs[middle] - ways.costs[left]))

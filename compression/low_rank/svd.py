@@ -13,7 +13,7 @@ from compression.low_rank.factors import convolution_part, group_factors, in_seq
 
 
 def factorize_linear(linear: nn.Linear, rank: int) -> nn.Sequential:
-    """The best approximation of a linear layer by two thinner ones.
+    """Factorize a linear layer into two thinner ones, its best approximation of this rank.
 
     Args:
         linear: Maps I features to O; stays as it is.
@@ -31,7 +31,7 @@ def factorize_linear(linear: nn.Linear, rank: int) -> nn.Sequential:
 
 
 def factorize_pointwise(conv: nn.Conv2d, rank: int) -> nn.Sequential:
-    """The best approximation of a 1x1 convolution by two thinner ones, as `factorize_linear`.
+    """Factorize a 1x1 convolution into two thinner ones, as `factorize_linear` does a linear layer.
 
     Args:
         conv: 1x1, maps I channels to O; stays as it is.
@@ -51,7 +51,9 @@ def factorize_pointwise(conv: nn.Conv2d, rank: int) -> nn.Sequential:
 
 
 def factorize_spatial(conv: nn.Conv2d, rank: int) -> nn.Sequential:
-    """The best approximation of a convolution by a vertical and a horizontal one (Jaderberg et al., 2014).
+    """Factorize a convolution into a vertical and a horizontal one, its best approximation of this rank.
+
+    The method is that of Jaderberg et al. (2014).
 
     The kernel is a matrix of (input, row) by (output, column), whose rank is the number of channels between.
 
@@ -82,19 +84,19 @@ def factorize_spatial(conv: nn.Conv2d, rank: int) -> nn.Sequential:
 
 
 def spatial_matrix(kernel: Tensor) -> Tensor:
-    """The matrix (inputs x height, outputs x width) of a kernel (outputs, inputs, height, width)."""
+    """Return the matrix (inputs x height, outputs x width) of a kernel (outputs, inputs, height, width)."""
     outputs, inputs, height, width = kernel.shape
     return kernel.permute(1, 2, 0, 3).reshape(inputs * height, outputs * width)
 
 
 def singular_values(matrix: Tensor) -> Tensor:
-    """Those of a matrix (m, n), the largest first: min(m, n) of them."""
+    """Return the min(m, n) singular values of a matrix (m, n), the largest first."""
     values: Tensor = torch.linalg.svdvals(_upright(matrix))
     return values
 
 
 def _split(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """A matrix (m, n) as factors (rank, n) and (m, rank), to be multiplied in the other order."""
+    """Split a matrix (m, n) into factors (rank, n) and (m, rank): it is about the second times the first."""
     upright = _upright(matrix)
     left, values, right = torch.linalg.svd(upright, full_matrices=False)
     if upright is not matrix:
@@ -105,6 +107,6 @@ def _split(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def _upright(matrix: Tensor) -> Tensor:
-    """A wide matrix turned: LAPACK reduces a long one by QR first, but takes many times as long for a wide one."""
+    """Transpose a wide matrix: LAPACK reduces a long one by QR first, but takes many times as long for a wide one."""
     rows, columns = matrix.shape
     return matrix.T if columns >= 2 * rows else matrix

@@ -12,7 +12,7 @@ from compression.low_rank.factors import convolution_part, group_factors, in_seq
 
 
 def factorize_tucker(conv: nn.Conv2d, ranks: tuple[int, int], iterations: int = 0) -> nn.Sequential:
-    """A Tucker-2 approximation of a convolution.
+    """Factorize a convolution by Tucker-2 decomposition.
 
     Both bases are the leading left singular vectors of the kernel's unfoldings (truncated HOSVD; De Lathauwer
     et al., 2000), which never enlarges the error as a rank grows; each further iteration improves one given
@@ -43,7 +43,7 @@ def factorize_tucker(conv: nn.Conv2d, ranks: tuple[int, int], iterations: int = 
 
 
 def higher_order_svd(kernel: Tensor) -> Tensor:
-    """The core (r_out, r_in, height, width) of the full HOSVD of a kernel (outputs, inputs, height, width).
+    """Return the core of a kernel's full HOSVD, both of shape (outputs, inputs, height, width).
 
     Its leading block is the core of every truncated one, and holds the energy that this keeps.
     """

@@ -11,14 +11,14 @@ from fractions import Fraction
 
 from torch import nn
 
-from compression.architecture.replacement import replace_layers
 from compression.cost import parameter_count
+from compression.layers.replacement import replace_layers
 from compression.low_rank.factorization import Factorizable, Factorization, full_ranks, group_count, weight_count
 from compression.low_rank.factorizing import factorizable_layers, factorize_layer
 
 
 def factorize_to_budget(model: nn.Module, parameter_budget: int, *, skip: Collection[str] = ()) -> nn.Module:
-    """A copy of the model, its layers factorized at one share of their full ranks.
+    """Return a copy of the model, its layers factorized at one share of their full ranks.
 
     The share is the largest whose parameter count is not above the budget. A layer gets the ranks
     max(1, floor(share * full)), and stays dense where that would not make it smaller. They depend on the

@@ -11,12 +11,12 @@ Bytes = NDArray[np.uint8]
 
 
 def packed_size(bits: int, count: int) -> int:
-    """Bytes that codes take."""
+    """Return the number of bytes that codes take."""
     return -(-bits * count // 8)
 
 
 def pack_bits(codes: Bytes, bits: int) -> Bytes:
-    """Packs codes.
+    """Pack codes one after another, without gaps.
 
     Args:
         codes: (count,), each below 2^bits.
@@ -36,7 +36,7 @@ def pack_bits(codes: Bytes, bits: int) -> Bytes:
 
 
 def unpack_bits(packed: Bytes, bits: int, count: int) -> Bytes:
-    """The codes that `pack_bits` packed.
+    """Return the codes that `pack_bits` packed.
 
     Raises:
         ValueError: If `bits` is out of range, the bytes are too few or too many, or unused bits are not zero.

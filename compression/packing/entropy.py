@@ -28,7 +28,7 @@ TOTAL: Final = 65535
 
 
 def encode(codes: Bytes, bits: int) -> Bytes:
-    """Codes a sequence by how often each code occurs in it.
+    """Code a sequence by how often each code occurs in it.
 
     Args:
         codes: (count,), at least one, each below 2^bits.
@@ -42,7 +42,7 @@ def encode(codes: Bytes, bits: int) -> Bytes:
 
 
 def decode(stream: Bytes, bits: int, count: int) -> Bytes:
-    """The codes that `encode` coded; memory is a few bytes for each of `count`.
+    """Return the codes that `encode` coded; memory is a few bytes for each of `count`.
 
     Raises:
         ValueError: If the stream is not what `encode` gives for so many codes.
@@ -62,7 +62,7 @@ def decode(stream: Bytes, bits: int, count: int) -> Bytes:
 
 
 def _frequencies(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Integers near the counts' shares of `TOTAL`, at least 1 where there is a count, that sum to it."""
+    """Return integers near the counts' shares of `TOTAL`, at least 1 where there is a count, that sum to it."""
     scaled = np.where(counts > 0, np.maximum(counts * TOTAL // max(int(counts.sum()), 1), 1), 0)
     # The most frequent code bears the rounding; it has at least TOTAL / 256, and loses at most 255.
     scaled[int(np.argmax(counts))] += TOTAL - int(scaled.sum())

@@ -19,11 +19,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from compression.architecture.channel_order import ChannelOrder
-from compression.architecture.replacement import Replacement
+from compression.layers.channel_order import ChannelOrder
+from compression.layers.known_layers import computing_type
+from compression.layers.masked_layers import DROPPED, KEPT, MaskedNorm
+from compression.layers.replacement import Replacement
 from compression.packing.container import PackedFileError, checked_rows
-from compression.pruning.layers import computing_type
-from compression.pruning.masked_layers import DROPPED, KEPT, MaskedNorm
 
 _LARGEST_SIZE: Final = 1 << 31
 
@@ -37,12 +37,12 @@ def _is_count(value: object) -> bool:
 
 
 def is_dim_from_end(value: object) -> TypeGuard[int]:
-    """Whether a value can be a dimension counted from the last, -1."""
+    """Tell whether a value can be a dimension counted from the last, -1."""
     return type(value) is int and -8 <= value < 0
 
 
 def is_flags(value: object) -> TypeGuard[str]:
-    """Whether a value is text that flags channels, at least one of them as kept."""
+    """Tell whether a value is text that flags channels, at least one of them as kept."""
     return isinstance(value, str) and KEPT in value and set(value) <= {KEPT, DROPPED}
 
 
@@ -165,7 +165,7 @@ class _Missing(nn.Identity):
 
 
 def describe_layers(model: nn.Module) -> list[dict[str, Any]]:
-    """All layers of `LAYER_TYPES`, subclasses of LayerNorm and plain Sequentials, by name, parents before children.
+    """Describe all layers of `LAYER_TYPES`, subclasses of LayerNorm and plain Sequentials, parents before children.
 
     Arguments that are torch's defaults are left out.
     """
@@ -174,7 +174,7 @@ def describe_layers(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def describe_layer(module: nn.Module) -> dict[str, Any] | None:
-    """Type and arguments of one layer; None for a type that is not listed."""
+    """Describe one layer by its type and arguments; None for a type that is not listed."""
     kind = computing_type(parametrize.type_before_parametrizations(module))
     if kind in (nn.Sequential, Replacement):
         return {"type": "Sequential", "children": list(module._modules)}
@@ -190,7 +190,7 @@ def describe_layer(module: nn.Module) -> dict[str, Any] | None:
 
 
 def described_shapes(model: nn.Module) -> Iterator[tuple[str, str, torch.Size]]:
-    """For each layer of `LAYER_TYPES` and each of its tensors: layer, tensor, and the shape that its row stands for.
+    """Yield layer, tensor, and the shape that the layer's row stands for, for each tensor of `LAYER_TYPES`.
 
     Raises:
         PackedFileError: If files can't build such a layer.
@@ -213,14 +213,14 @@ def _argument(module: nn.Module, name: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A number of another library's type as Python's."""
+    """Return a number of another library's type as Python's."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return value
     return int(value) if isinstance(value, Integral) else float(value)
 
 
 def apply_layer_table(model: nn.Module, table: object) -> nn.Module:
-    """Gives a model the layers of a table that differ from its own; they are built on the meta device.
+    """Give a model the layers of a table that differ from its own; they are built on the meta device.
 
     Each has the training flag of the layer that it replaces, and the `requires_grad` of its parameters of the same
     names.
@@ -299,7 +299,7 @@ def _replace(owners: _Owners, old: nn.Module, new: nn.Module) -> None:
 
 
 def _take_over(layer: nn.Module, built: nn.Module) -> None:
-    """Gives a layer of a subclass the tensors and sizes of one of the class that it computes as."""
+    """Give a layer of a subclass the tensors and sizes of one of the class that it computes as."""
     layer._parameters.update(built._parameters)
     layer._buffers.update(built._buffers)
     module = vars(nn.Module())
@@ -307,7 +307,7 @@ def _take_over(layer: nn.Module, built: nn.Module) -> None:
 
 
 def _cut_norm(name: str, norm: nn.Module, wanted: Mapping[str, Any]) -> None:
-    """Makes a base's own norm smaller, so that a file can't make it take more memory."""
+    """Make a base's own norm smaller, never larger: a file must not decide how much memory is taken."""
     if not isinstance(norm, nn.LayerNorm) or type(norm) is nn.LayerNorm:
         raise PackedFileError(f"layer {name!r}: the base model has a {type(norm).__name__}, no {_NORM_SUBCLASS}")
     sizes = wanted.get("normalized_shape")
@@ -352,14 +352,14 @@ def _built(name: str, wanted: Mapping[str, Any], present: nn.Module) -> nn.Modul
 
 
 def _trained(layer: nn.Module) -> Mapping[str, bool]:
-    """Which of a layer's own parameters are, by name."""
+    """Tell, by name, which of a layer's own parameters are trained."""
     if isinstance(layer, _Missing):
         return layer.trained
     return {key: parameter.requires_grad for key, parameter in layer.named_parameters(recurse=False)}
 
 
 def _has_dimensions(kind: type[nn.Module], value: object) -> bool:
-    """Whether a list has a number for each dimension of a convolution, which torch itself does not check."""
+    """Tell whether a list has a number for each dimension of a convolution, which torch does not check."""
     dimensions = {"1d": 1, "2d": 2, "3d": 3}.get(kind.__name__[-2:])
     return not isinstance(value, list) or dimensions is None or len(value) == dimensions
 

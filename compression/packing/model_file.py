@@ -4,7 +4,7 @@
     small = quantize_weights(factorize_to_budget(model, 4_000_000), AffineSpec(bits=4))
     save_model(small, "small.safetensors")
     same = load_model("small.safetensors", base=torchvision.models.resnet18())
-    unpack_state_dict("small.safetensors")      # or only its weights, as float tensors
+    load_state_dict("small.safetensors")        # or only its weights, as float tensors
 
 The base gives the model's code: how its layers are wired. The file gives sizes, types and weights of layers that were
 pruned, factorized or rewritten, the quantizers of weights and activations, and which inputs are masked, so that the
@@ -23,7 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compression.architecture.channel_order import ChannelOrder
+from compression.layers.channel_order import ChannelOrder
+from compression.layers.known_layers import averages_channels, channel_counts, is_known
+from compression.layers.masked_layers import LayerMask, is_masked, to_flags, to_text
+from compression.layers.weights import INPUT, OUTPUT, weight_layers
 from compression.packing.container import PackedFileError, checked_rows, read, write
 from compression.packing.layer_table import (
     LAYER_TYPES,
@@ -33,23 +36,20 @@ from compression.packing.layer_table import (
     is_dim_from_end,
     is_flags,
 )
-from compression.packing.state_file import VERSION, check_version
+from compression.packing.state_file import STATE_KEYS, VERSION, check_version
 from compression.packing.tensors import DEFAULT_LIMIT, Packable, decode_tensors, encode_tensors, restore
-from compression.pruning.layers import averages_channels, channel_counts, is_known
-from compression.pruning.masked_layers import LayerMask, is_masked, to_flags, to_text
-from compression.quantization import QuantizedTensor
 from compression.quantization.activations import attach_activation_quantizer
 from compression.quantization.affine import AffineTensor, Grid, encode
 from compression.quantization.codebook import CodebookTensor, CodebookWeight, attach_codebook
 from compression.quantization.fake import FakeQuantize, FakeQuantizedWeight, attach_grid, freeze
-from compression.quantization.layers import INPUT, OUTPUT, weight_layers
+from compression.quantization.state_dict import QuantizedTensor
 
 _PARAMETRIZATIONS = ".parametrizations."
 _EXTRA_STATE = "_extra_state"
 
 
 def save_model(model: nn.Module, path: str | os.PathLike[str], entropy_coded: bool = True) -> int:
-    """Writes a model to one file, which appears complete or not at all; the same model gives the same bytes.
+    """Write a model to one file, which appears complete or not at all; the same model gives the same bytes.
 
     Args:
         model: Of any layers; those of `layer_table.LAYER_TYPES` may differ from the base model's that is given on
@@ -85,7 +85,10 @@ def save_model(model: nn.Module, path: str | os.PathLike[str], entropy_coded: bo
 
 
 def load_model(path: str | os.PathLike[str], base: nn.Module, limit: int = DEFAULT_LIMIT) -> nn.Module:
-    """Reads a model that `save_model` wrote.
+    """Read a model from a packed file.
+
+    A file of `save_model` gives the compressed model; one that holds a state dict alone gives the base model with its
+    numbers as weights.
 
     Args:
         path: The file.
@@ -93,8 +96,8 @@ def load_model(path: str | os.PathLike[str], base: nn.Module, limit: int = DEFAU
         limit: Most bytes that the tensors may take as float32.
 
     Returns:
-        The compressed model, ready to run or to be trained on, with the base's device, memory format, training flags,
-        ties between parameters, and its layers' `requires_grad`.
+        The model, ready to run or to be trained on, with the base's device, memory format, training flags, ties between
+        parameters, and its layers' `requires_grad`.
 
     Raises:
         PackedFileError: If the file is damaged, foreign, inconsistent in itself, too large, or does not fit the base.
@@ -103,11 +106,13 @@ def load_model(path: str | os.PathLike[str], base: nn.Module, limit: int = DEFAU
     try:
         header, stored = read(Path(path))
         check_version(header.get("version"))
-        if "layers" not in header:
-            raise PackedFileError("holds a state dict, no model; unpack_state_dict reads it")
         tensors = decode_tensors(header.get("tensors"), stored, limit)
-        model = apply_layer_table(copy.deepcopy(base), header["layers"])
-        _apply_activations(model, header.get("activations"))
+        model = copy.deepcopy(base)
+        if header.keys() == STATE_KEYS:
+            tensors = {name: restore(packed) for name, packed in tensors.items()}
+        else:
+            model = apply_layer_table(model, header.get("layers"))
+            _apply_activations(model, header.get("activations"))
         _fill(model, tensors, _device(base), _tied(base))
         _keep_memory_format(model, base)
         _check_same(model, tensors)
@@ -119,7 +124,7 @@ def load_model(path: str | os.PathLike[str], base: nn.Module, limit: int = DEFAU
 
 
 def model_tensors(model: nn.Module) -> dict[str, Packable]:
-    """The state of a model by name, quantized weights as their codes.
+    """Return the state of a model by name, quantized weights as their codes.
 
     Raises:
         ValueError: If something in it is no tensor, or a weight has a parametrization of another kind or is of a type
@@ -144,13 +149,13 @@ def model_tensors(model: nn.Module) -> dict[str, Packable]:
 
 
 def _stored_name(key: str) -> str:
-    """What the file calls an entry of a state dict: a quantizer's parts are one weight."""
+    """Return what the file calls an entry of a state dict: a quantizer's parts are one weight."""
     owner, inside, _ = f".{key}".rpartition(_PARAMETRIZATIONS)
     return f"{owner}.weight".removeprefix(".") if inside else key
 
 
 def _check_ties(model: nn.Module, tensors: Mapping[str, Packable]) -> None:
-    """Checks that layers which share a parameter store the same, since they will share it in the loaded model."""
+    """Check that layers which share a parameter store the same, since they will share it in the loaded model."""
     for first, *others in (map(_stored_name, keys) for keys in _tied(model)):
         for name in others:
             if not _same(tensors[first], tensors[name]):
@@ -188,7 +193,7 @@ def _quantized_weight(name: str, layer: nn.Module) -> Packable:
 
 
 def _encoded_again(packed: AffineTensor) -> Tensor:
-    """The codes of the values that a file gives back, which in a short floating point type are rounded once more."""
+    """Return the codes of the values that a file gives back, which a short floating point type rounds once more."""
     short = packed.dtype in (torch.float16, torch.bfloat16)
     return encode(packed.dequantize(), packed.grid).codes if short else packed.codes
 
@@ -247,7 +252,7 @@ def _device(base: nn.Module) -> torch.device:
 
 
 def _tied(model: nn.Module) -> list[list[str]]:
-    """The names of each parameter that has several."""
+    """Return the names of each parameter that has several."""
     names: dict[nn.Parameter, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(parameter, []).append(name)
@@ -285,7 +290,7 @@ def _fill(
 
 
 def _tie(model: nn.Module, names: Sequence[str]) -> None:
-    """Makes one parameter of those that the base model ties, whose layers may have been built anew."""
+    """Make one parameter of those that the base model ties, whose layers may have been built anew."""
     for name in names[1:]:
         owner, _, leaf = name.rpartition(".")
         first, other = model.get_parameter(names[0]), model.get_parameter(name)
@@ -305,7 +310,7 @@ def _check_activations(model: nn.Module) -> None:
 
 
 def _keep_memory_format(model: nn.Module, base: nn.Module) -> None:
-    """Lays convolutions out channels last, if the base model's are."""
+    """Lay convolutions out channels last, if the base model's are."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for ndim, memory_format in formats.items():
         there = [weight for weight in base.parameters() if weight.ndim == ndim and not weight.is_contiguous()]
@@ -336,7 +341,7 @@ def _check_fit(model: nn.Module, state: Mapping[str, Tensor], tensors: Mapping[s
 
 
 def _states_its_sizes(module: nn.Module) -> bool:
-    """Whether a module has attributes that say how large its tensors are, as torch's have."""
+    """Tell whether a module has attributes that say how large its tensors are, as torch's have."""
     return isinstance(module, tuple(LAYER_TYPES)) or type(module).__module__.startswith("torch.nn.")
 
 
@@ -354,7 +359,7 @@ def _set(model: nn.Module, name: str, value: Tensor) -> None:
 
 
 def _check_same(model: nn.Module, tensors: Mapping[str, Packable]) -> None:
-    """Checks that the model now holds what the file does, which it can't if the base ties what the file does not."""
+    """Check that the model now holds what the file does, which it can't if the base ties what the file does not."""
     for name, held in model_tensors(model).items():
         if not _same(held, tensors[name]):
             raise PackedFileError(f"tensor {name!r}: the base model ties it to another one, which differs in the file")

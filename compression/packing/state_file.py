@@ -1,10 +1,12 @@
 """A state dict in a packed file.
 
+    save_state_dict(model.state_dict(), "model.safetensors")                # float32; at 16 and 8 bits, too
     pack_state_dict(model.state_dict(), "small.safetensors", affine(AffineSpec(bits=4)))
-    state = unpack_state_dict("small.safetensors")      # float tensors, ready for load_state_dict
+    model.load_state_dict(load_state_dict("small.safetensors"))             # reads both, as float tensors
 
-A method turns a tensor and its name into what is stored. `affine` and `codebook` take floating point tensors of two or
-more dimensions (kernels and matrices: nearly all bytes) and leave biases and norms as they are.
+A method takes a tensor and its name, and returns what the file shall hold. `affine` and `codebook` quantize floating
+point tensors of two or more dimensions (kernels and matrices: nearly all bytes), and leave biases and norms as they
+are.
 """
 
 import os
@@ -25,32 +27,37 @@ from compression.packing.tensors import (
     restore,
     stored_size,
 )
-from compression.quantization import quantize
 from compression.quantization.affine import AffineSpec, finite_float32, quantize_affine
 from compression.quantization.codebook import quantize_codebook
+from compression.quantization.state_dict import QuantizedTensor, quantize, quantize_state_dict
 
 VERSION: Final = 1
+STATE_KEYS: Final = frozenset({"version", "tensors"})
+"""What the header of a state dict's file has; a model's has more."""
+
+BITS: Final = (8, 16, 32)
+"""What `save_state_dict` can hold a number in."""
 
 Method: TypeAlias = Callable[[Tensor, str], Packable]
 
 
 def affine(spec: AffineSpec) -> Method:
-    """Affine codes for tensors of two or more dimensions."""
+    """Make the method that quantizes tensors of two or more dimensions on affine grids."""
     return lambda tensor, name: quantize_affine(tensor, spec, name) if _is_kernel(tensor) else tensor
 
 
 def codebook(bits: int) -> Method:
-    """A k-means codebook for each tensor of two or more dimensions."""
+    """Make the method that gives each tensor of two or more dimensions a k-means codebook."""
     return lambda tensor, name: quantize_codebook(tensor, bits, name) if _is_kernel(tensor) else tensor
 
 
 def min_max_bytes() -> Method:
-    """The report's method: 8 bits between minimum and maximum, for all floating point tensors but scalars."""
+    """Make the report's method: 8 bits between minimum and maximum for floating point tensors, scalars left out."""
     return lambda tensor, name: quantize(tensor, name) if tensor.is_floating_point() and tensor.ndim else tensor
 
 
 def cast(dtype: torch.dtype) -> Method:
-    """All floating point tensors in a shorter floating point type.
+    """Make the method that casts all floating point tensors to a shorter floating point type.
 
     Raises:
         ValueError: On packing, if a value is beyond the type's range.
@@ -68,7 +75,7 @@ def cast(dtype: torch.dtype) -> Method:
 
 
 def pack_tensors(state: Mapping[str, Tensor], method: Method) -> dict[str, Packable]:
-    """Applies a method to each tensor of a state dict.
+    """Apply a method to each tensor of a state dict.
 
     Raises:
         ValueError: If a tensor, then named, can't be held so, or is no tensor.
@@ -82,7 +89,7 @@ def pack_tensors(state: Mapping[str, Tensor], method: Method) -> dict[str, Packa
 def pack_state_dict(
     state: Mapping[str, Tensor], path: str | os.PathLike[str], method: Method, entropy_coded: bool = True
 ) -> int:
-    """Writes a state dict to one file, which appears complete or not at all.
+    """Write a state dict to one file by a method of choice; the file appears complete or not at all.
 
     Args:
         state: Tensors by name.
@@ -100,8 +107,39 @@ def pack_state_dict(
     return write_packed(pack_tensors(state, method), path, entropy_coded)
 
 
+def save_state_dict(state: Mapping[str, Tensor], path: str | os.PathLike[str], bits: int = 32) -> int:
+    """Write a state dict in the report's way: all numbers at the same number of bits, no entropy coding.
+
+    The file appears complete or not at all. The same state gives the same bytes.
+
+    Args:
+        state: Floating point and integer tensors by name, of any layout and device. Tensors that share memory are
+            stored each for itself.
+        path: File to write or replace, in a folder that exists.
+        bits: 32 for float32, 16 for float16, 8 for codes between each tensor's minimum and maximum. Floating point
+            scalars (0-dim) stay float32, integers keep their type.
+
+    Returns:
+        Size of the file in bytes.
+
+    Raises:
+        ValueError: If `bits` is none of these, or a tensor can't be held so.
+        OSError: If the file can't be written.
+    """
+    if bits not in BITS:
+        raise ValueError(f"bits must be one of {BITS}, not {bits!r}")
+    quantized = dict(state) if bits == 32 else quantize_state_dict(state, bits)
+    return write_packed({name: _at(entry, bits) for name, entry in quantized.items()}, path, entropy_coded=False)
+
+
+def _at(entry: QuantizedTensor | Tensor, bits: int) -> Packable:
+    if isinstance(entry, QuantizedTensor) or not entry.is_floating_point():
+        return entry
+    return CastTensor(entry, torch.float32) if bits == 16 and entry.ndim else entry.detach().float()
+
+
 def write_packed(packed: Mapping[str, Packable], path: str | os.PathLike[str], entropy_coded: bool = True) -> int:
-    """Writes tensors that a method has been applied to; see `pack_state_dict`, which does both.
+    """Write tensors that a method has been applied to; `pack_state_dict` does both.
 
     Raises:
         ValueError: If a file can't hold a tensor's type or name.
@@ -112,14 +150,14 @@ def write_packed(packed: Mapping[str, Packable], path: str | os.PathLike[str], e
 
 
 def read_packed(path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> dict[str, Packable]:
-    """The tensors of a packed file, a state dict's or a model's, as they are packed; see `read_with_sizes`."""
+    """Read the tensors of a packed file, a state dict's or a model's, as they are packed; see `read_with_sizes`."""
     return read_with_sizes(path, limit)[0]
 
 
 def read_with_sizes(
     path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT
 ) -> tuple[dict[str, Packable], dict[str, int]]:
-    """The tensors of a packed file, and the bytes that each takes in it.
+    """Read the tensors of a packed file, and the bytes that each takes in it.
 
     Raises:
         PackedFileError: If the file is damaged, foreign, inconsistent in itself, or unpacks to more than `limit` bytes.
@@ -134,17 +172,26 @@ def read_with_sizes(
         raise PackedFileError(f"{os.fspath(path)}: {error}") from error
 
 
-def unpack_state_dict(path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
-    """Reads a packed file as a plain state dict; see `read_packed` for errors.
+def load_state_dict(path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
+    """Read the tensors of a packed file, a state dict's or a model's, as plain ones.
+
+    Args:
+        path: The file.
+        limit: Most bytes that the tensors may take as float32.
 
     Returns:
-        Tensors by name on the CPU: quantized ones as float32, others in the type they had.
+        Tensors by name on the CPU, in the type that they had when they were packed; those of `save_state_dict`, and
+        codes between minimum and maximum, as float32.
+
+    Raises:
+        PackedFileError: If the file is damaged, foreign, inconsistent in itself, or unpacks to more than `limit` bytes.
+        OSError: If there is no such file, it is no regular one, or it can't be read.
     """
     return {name: restore(packed) for name, packed in read_packed(path, limit).items()}
 
 
 def check_version(version: object) -> None:
-    """Checks a header's version.
+    """Check that this program can read a header's version.
 
     Raises:
         PackedFileError: If this program can't read it.

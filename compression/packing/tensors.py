@@ -20,9 +20,9 @@ from torch import Tensor
 from compression.packing import entropy
 from compression.packing.bits import Bytes, pack_bits, unpack_bits
 from compression.packing.container import PackedFileError, checked_rows
-from compression.quantization import QuantizedTensor, dequantize
 from compression.quantization.affine import AffineTensor, Grid
 from compression.quantization.codebook import CodebookTensor
+from compression.quantization.state_dict import QuantizedTensor, dequantize
 
 CODES: Final = "codes"
 LARGEST_RATIO: Final = 1024
@@ -54,7 +54,7 @@ class CastTensor:
     dtype: torch.dtype
 
     def dequantize(self) -> Tensor:
-        """The tensor in its own type."""
+        """Return the tensor in its own type."""
         return self.values.to(self.dtype)
 
 
@@ -63,7 +63,7 @@ Packable: TypeAlias = Tensor | CastTensor | Codes
 
 
 def restore(packed: Packable) -> Tensor:
-    """The plain tensor that a packed one stands for."""
+    """Return the plain tensor that a packed one stands for."""
     if isinstance(packed, QuantizedTensor):
         return dequantize(packed)
     return packed if isinstance(packed, Tensor) else packed.dequantize()
@@ -72,7 +72,7 @@ def restore(packed: Packable) -> Tensor:
 def encode_tensors(
     tensors: Mapping[str, Packable], entropy_coded: bool = True
 ) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
-    """Turns tensors into header entries and what is stored.
+    """Turn tensors into header entries and what is stored.
 
     Args:
         tensors: By name.
@@ -96,7 +96,7 @@ def encode_tensors(
 
 
 def check_names(tensors: Mapping[str, Packable]) -> None:
-    """Checks that safetensors can hold tensors under their names.
+    """Check that safetensors can hold tensors under their names.
 
     Raises:
         ValueError: If one is called `RESERVED`, or has half a surrogate pair in its name.
@@ -115,7 +115,7 @@ def check_names(tensors: Mapping[str, Packable]) -> None:
 
 
 def stored_size(entry: Mapping[str, Any]) -> int:
-    """Bytes that a tensor takes in the file: its numbers, or its stream with scales, zero points or centroids.
+    """Return the bytes that a tensor takes in the file, its scales, zero points or centroids included.
 
     Args:
         entry: As `encode_tensors` gave it.
@@ -188,7 +188,7 @@ class _Writer:
 
 
 def decode_tensors(entries: object, stored: Mapping[str, Tensor], limit: int = DEFAULT_LIMIT) -> dict[str, Packable]:
-    """Turns header entries and what is stored back into tensors.
+    """Turn header entries and what is stored back into tensors.
 
     Args:
         entries: As `encode_tensors` gave them; anything else is an error.

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from compression.pruning import layers
+from compression.layers import known_layers
+from compression.layers.masked_layers import is_masked
 from compression.pruning.graph import ChannelGraph
-from compression.pruning.masked_layers import is_masked
 from compression.pruning.record import Trace
 from compression.pruning.rules import standard_rules
 from compression.pruning.tracing import trace
@@ -101,7 +101,7 @@ def cut_channels(model: nn.Module, graph: ChannelGraph, keep: Tensor) -> None:
         if len(index) < len(axis.units):
             _replace(model, name, _index_in_layout(_tensor(model, name).detach(), axis.dim, index))
     for name, channels in graph.layers.items():
-        layers.resize(model.get_submodule(name), keep[channels.inputs], keep[channels.outputs])
+        known_layers.resize(model.get_submodule(name), keep[channels.inputs], keep[channels.outputs])
 
 
 def _tensor(model: nn.Module, name: str) -> Tensor:
@@ -144,7 +144,7 @@ def _verify(cut: nn.Module, graph: ChannelGraph, keep: Tensor) -> None:
     for name, axis in graph.free.items():
         view = [-1 if dim == axis.dim else 1 for dim in range(_tensor(cut, name).ndim)]
         free[name] = axis.units[keep[axis.units]].view(view).expand(_tensor(cut, name).shape)
-    makers = {name: ids for name, ids in outputs.items() if layers.makes_channels(cut.get_submodule(name))}
+    makers = {name: ids for name, ids in outputs.items() if known_layers.makes_channels(cut.get_submodule(name))}
     met = trace(cut, graph.input_shape, standard_rules(), Trace(makers, free, first_number=graph.unit_count))
     for tie in met.ties:
         if not torch.equal(*(_as_units(ids, graph) for ids in (tie.first, tie.second))):

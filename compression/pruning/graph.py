@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from compression.architecture.channel_order import ChannelOrder
-from compression.names import name_within
-from compression.pruning import layers
+from compression.layers import known_layers
+from compression.layers.channel_order import ChannelOrder
+from compression.layers.known_layers import Axis
+from compression.layers.names import name_within
 from compression.pruning.channels import slices, varying_dims
-from compression.pruning.layers import Axis
 from compression.pruning.record import Call, Trace
 from compression.pruning.rules import standard_rules
 from compression.pruning.tracing import trace
@@ -108,7 +108,7 @@ class ChannelGraph:
     def layer_axes(self, model: nn.Module) -> Iterator[tuple[str, Axis]]:
         """All dimensions that shrink, each with the full name of its parameter or buffer."""
         for name, channels in self.layers.items():
-            for axis in layers.axes(model.get_submodule(name), channels.inputs, channels.outputs):
+            for axis in known_layers.axes(model.get_submodule(name), channels.inputs, channels.outputs):
                 yield name_within(name, axis.tensor), axis
         yield from self.free.items()
 
@@ -154,7 +154,7 @@ def _groups(model: nn.Module, found: Mapping[str, LayerChannels], ranges: list[r
     for name, channels in found.items():
         layer = model.get_submodule(name)
         for place in sorted({of_unit[unit] for unit in set(channels.outputs.tolist()) if unit >= 0}):
-            if layers.makes_channels(layer):
+            if known_layers.makes_channels(layer):
                 made[place].append(name)
             elif not isinstance(layer, nn.PReLU | ChannelOrder):
                 scaled[place].append(name)
@@ -173,7 +173,7 @@ def _unprunable(
 ) -> Iterator[Unprunable]:
     called = {call.layer for call in met.calls}
     for name, layer in model.named_modules():
-        if name in called and layers.makes_channels(layer):
+        if name in called and known_layers.makes_channels(layer):
             stays = found[name].outputs < 0
             if stays.any():
                 yield Unprunable(name, int(stays.sum()), numbering.reason(met.outputs[name][stays][0]))
@@ -184,7 +184,7 @@ def _unprunable(
 def _not_followed(
     name: str, layer: nn.Module, met: Trace, numbering: Numbering, free: Mapping[str, Axis]
 ) -> Iterator[Unprunable]:
-    if layers.is_known(layer):
+    if known_layers.is_known(layer):
         yield Unprunable(name, len(next(layer.parameters(recurse=False))), _why_not_called(name, met))
         return
     own = {name_within(name, key): parameter for key, parameter in layer.named_parameters(recurse=False)}

@@ -6,10 +6,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from compression.pruning import layers
+from compression.layers import known_layers
+from compression.layers.masked_layers import LayerMask, MaskedNorm
 from compression.pruning.cut import Selection, check_fit, units_to_keep
 from compression.pruning.graph import ChannelGraph, LayerChannels
-from compression.pruning.masked_layers import LayerMask, MaskedNorm
 
 
 def mask(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Module:
@@ -51,7 +51,7 @@ def mask(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Modu
         layer, inputs, outputs = masked.get_submodule(name), keep[channels.inputs], keep[channels.outputs]
         if inputs.all() and outputs.all():
             continue
-        if layers.averages_channels(layer):
+        if known_layers.averages_channels(layer):
             norm = _masked_norm(name, layer, inputs, channels)
             for alias in [key for key, module in masked.named_modules(remove_duplicate=False) if module is layer]:
                 masked.set_submodule(alias, norm)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.parametrize import ParametrizationList
 
-from compression.names import name_within
+from compression.layers.names import name_within
 from compression.pruning.share import share_of
 
 Masks = Mapping[str, Tensor]

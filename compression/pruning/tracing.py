@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten
 
-from compression.architecture.channel_order import ChannelOrder
-from compression.pruning import layers
+from compression.layers import known_layers
+from compression.layers.channel_order import ChannelOrder
 from compression.pruning.channels import Channels, along
 from compression.pruning.record import (
     Arguments,
@@ -60,7 +60,7 @@ def without_data(model: nn.Module) -> nn.Module:
 
 class _LayerTracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return layers.is_known(m) or super().is_leaf_module(m, module_qualified_name)
+        return known_layers.is_known(m) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _graph(model: nn.Module) -> fx.Graph:
@@ -102,7 +102,7 @@ def _attribute(into: Trace, node: fx.Node, shadow: nn.Module) -> object:
     value = getattr(module, attribute)
     if not isinstance(value, Tensor):
         return value
-    known = layers.is_known(module)
+    known = known_layers.is_known(module)
     if known:
         into.pinned_layers[owner] = f"the model uses {name!r} outside its layer"
     if not is_floating(value):
@@ -134,7 +134,7 @@ def _rule(node: fx.Node, shadow: nn.Module, rules: Mapping[object, Rule]) -> Rul
     keys: list[object] = [node.target, f"{getattr(node.target, '__module__', '')}.{operation_name(node)}"]
     if node.op == "call_module":
         layer = shadow.get_submodule(str(node.target))
-        if layers.is_known(layer):
+        if known_layers.is_known(layer):
             return _layer
         keys = [type(layer)]
     elif isinstance(node.target, type) and issubclass(node.target, tuple):
@@ -156,18 +156,18 @@ def _layer(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) 
     layer = shadow.get_submodule(name)
     if sum(isinstance(leaf, Channels) for leaf in tree_flatten(arguments)[0]) > 1:
         raise NotUnderstoodError(f"{operation_name(node, shadow)!r} takes more than one activation")
-    dim = layers.channel_dim(layer, tuple(value.ids.shape))
+    dim = known_layers.channel_dim(layer, tuple(value.ids.shape))
     if dim is None:
         raise NotUnderstoodError(f"{operation_name(node, shadow)!r} normalizes dimensions that can't be told")
     shape = _shape_out(node, shadow, arguments)
-    if not layers.makes_channels(layer) and shape != tuple(value.ids.shape):
+    if not known_layers.makes_channels(layer) and shape != tuple(value.ids.shape):
         raise NotUnderstoodError(
             f"{operation_name(node, shadow)!r} gives something else than a tensor of the same shape"
         )
     inputs = outputs = into.tie_slices(value.ids, dim)
     if isinstance(layer, ChannelOrder):
         outputs = inputs[layer.order.cpu()]
-    elif layers.makes_channels(layer):
+    elif known_layers.makes_channels(layer):
         outputs = into.numbers(into.outputs, name, (shape[dim],))
     into.calls.append(Call(name, inputs, outputs, dim, tuple(value.ids.shape)))
     return value if outputs is inputs else along(outputs, shape, dim)
@@ -176,7 +176,7 @@ def _layer(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) 
 def _shape_out(node: fx.Node, shadow: nn.Module, arguments: Arguments) -> tuple[int, ...]:
     """Of a layer's output; no dimension if it is no tensor."""
     shape, given = tuple(first_channels(arguments).ids.shape), len(arguments[0]) + len(arguments[1])
-    if given == 1 and layers.is_plain_batch_norm(shadow.get_submodule(str(node.target)), shape):
+    if given == 1 and known_layers.is_plain_batch_norm(shadow.get_submodule(str(node.target)), shape):
         # Torch computes these in Python where there is no data: two fifths of the time of a trace.
         return shape
     result = run_on_meta(node, shadow, arguments)

@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
-from compression.pruning import layers
+from compression.layers import known_layers
 from compression.pruning.channels import varying_dims
 from compression.pruning.record import Trace
 
@@ -56,7 +56,7 @@ def number_units(model: nn.Module, met: Trace) -> Numbering:
 
 def _carries(model: nn.Module, name: str) -> bool:
     """Whether each channel out is tied to one that comes in, as in a depthwise convolution."""
-    return layers.gives_up_groups(model.get_submodule(name))
+    return known_layers.gives_up_groups(model.get_submodule(name))
 
 
 def _layer_ties(model: nn.Module, met: Trace) -> Iterator[Tensor]:
@@ -66,7 +66,7 @@ def _layer_ties(model: nn.Module, met: Trace) -> Iterator[Tensor]:
         before = first.setdefault(call.layer, call.inputs)
         if before is not call.inputs:
             yield torch.stack([before, call.inputs], 1)
-        yield from layers.tied_rows(model.get_submodule(call.layer), call.inputs, call.outputs)
+        yield from known_layers.tied_rows(model.get_submodule(call.layer), call.inputs, call.outputs)
 
 
 def _components(total: int, edges: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
@@ -120,7 +120,11 @@ def _shared(model: nn.Module) -> dict[str, str]:
 
 
 def _unreplaceable(model: nn.Module) -> dict[str, str]:
-    found = {name: layers.reason_to_stay(module) for name, module in model.named_modules() if layers.is_known(module)}
+    found = {
+        name: known_layers.reason_to_stay(module)
+        for name, module in model.named_modules()
+        if known_layers.is_known(module)
+    }
     return {name: reason for name, reason in found.items() if reason is not None}
 
 

@@ -1,176 +1,89 @@
 """Weights and activations in fewer bits.
 
-Here is the report's own method: a whole state dict as 8-bit codes with one range per tensor, or as 16-bit floats.
-Beside it:
-
+* `state_dict`: the report's own method: a whole state dict as 8-bit codes or as 16-bit floats
 * `affine`: 2 to 8 bits, per tensor or channel, symmetric or not, over `ranges` by min-max, percentile or least squares
 * `codebook`: weights shared by k-means, 1 to 8 bits; centroids can be trained on
 * `fake`: quantized weights in a model, for use and for quantization-aware training
 * `activations`: activations on calibrated grids; `integer`: the integer arithmetic that this stands for
 * `folding`: BatchNorm folded into convolutions; `bias_correction`: biases that make up for rounding
 * `mixed_precision`: bits for each layer under a budget of bytes
-* `layers`: which layers have weights to quantize
+
+A trained model that computes what int8 hardware would:
+
+    folded = fold_batch_norms(model.eval())
+    quantized = quantize_activations(quantize_weights(folded, AffineSpec(bits=8)), batches)
 """
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from compression.lazy import lazy_names
 
-LARGEST_CODE: Final = 255
+if TYPE_CHECKING:
+    from compression.quantization.activations import MeanRange, Range, quantize_activations
+    from compression.quantization.affine import AffineSpec, AffineTensor, Grid, quantize_affine
+    from compression.quantization.bias_correction import correct_biases
+    from compression.quantization.codebook import CodebookTensor, quantize_codebook, share_weights
+    from compression.quantization.fake import bake, follow_weights, freeze, quantize_each, quantize_weights
+    from compression.quantization.folding import fold_batch_norms
+    from compression.quantization.integer import integer_output, integer_sums
+    from compression.quantization.mixed_precision import Choice, choose_bits, layer_choices
+    from compression.quantization.ranges import least_squares, min_max, percentile
+    from compression.quantization.state_dict import (
+        QuantizedTensor,
+        dequantize,
+        dequantize_state_dict,
+        quantize,
+        quantize_state_dict,
+        relative_error,
+    )
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "activations": "MeanRange Range quantize_activations",
+            "affine": "AffineSpec AffineTensor Grid quantize_affine",
+            "bias_correction": "correct_biases",
+            "codebook": "CodebookTensor quantize_codebook share_weights",
+            "fake": "bake follow_weights freeze quantize_each quantize_weights",
+            "folding": "fold_batch_norms",
+            "integer": "integer_output integer_sums",
+            "mixed_precision": "Choice choose_bits layer_choices",
+            "ranges": "least_squares min_max percentile",
+            "state_dict": "QuantizedTensor dequantize dequantize_state_dict quantize quantize_state_dict "
+            "relative_error",
+        },
+    )
 
-
-@dataclass(frozen=True, eq=False)
-class QuantizedTensor:
-    """A tensor as 8-bit codes that divide its own range evenly.
-
-    Attributes:
-        codes: uint8, of the tensor's shape; 0 stands for `minimum`, 255 for `maximum`.
-        minimum: Smallest value of the tensor, a float32 number.
-        maximum: Largest value of the tensor, a float32 number.
-
-    Raises:
-        ValueError: If the codes are not uint8, or the range is not finite and in order.
-    """
-
-    codes: Tensor
-    minimum: float
-    maximum: float
-
-    def __post_init__(self) -> None:
-        if self.codes.dtype != torch.uint8:
-            raise ValueError(f"codes have dtype {self.codes.dtype}; torch.uint8 is needed")
-        finite = math.isfinite(self.minimum) and math.isfinite(self.maximum)
-        if not finite or self.minimum > self.maximum:
-            raise ValueError(
-                f"range [{self.minimum}, {self.maximum}] must be finite, its minimum not above its maximum"
-            )
-
-
-def quantize(tensor: Tensor, name: str = "tensor") -> QuantizedTensor:
-    """Rounds a tensor to 256 evenly spaced values between its minimum and maximum.
-
-    codes = round((W - min) / (max - min) * 255). A constant tensor, for which that divides by zero,
-    gets code 0 everywhere; an empty one gets the range [0, 0].
-
-    Args:
-        tensor: Floating point, of any shape; taken as float32.
-        name: What an error calls the tensor.
-
-    Returns:
-        Codes on the tensor's device, and the range.
-
-    Raises:
-        ValueError: If the tensor is not floating point, or a value is not finite in float32.
-    """
-    # In float64, max - min of float32 numbers can't overflow, and the codes don't depend on its rounding.
-    weights = _finite_float32(tensor, name).double()
-    if weights.numel() == 0:
-        return QuantizedTensor(weights.to(torch.uint8), 0.0, 0.0)
-    minimum, maximum = (float(bound) for bound in torch.aminmax(weights))
-    if minimum == maximum:
-        return QuantizedTensor(torch.zeros_like(weights, dtype=torch.uint8), minimum, maximum)
-    codes = ((weights - minimum) / (maximum - minimum) * LARGEST_CODE).round()
-    return QuantizedTensor(codes.to(torch.uint8), minimum, maximum)
-
-
-def dequantize(quantized: QuantizedTensor) -> Tensor:
-    """The float32 tensor that the codes stand for.
-
-    Each value is within half a step, (max - min) / 510, of the one quantized, but for rounding to
-    float32; minimum and maximum come back exactly.
-    """
-    codes = quantized.codes.double()
-    # Weighing both ends, rather than adding steps to the minimum, hits the maximum exactly.
-    weighted = (LARGEST_CODE - codes) * quantized.minimum + codes * quantized.maximum
-    return (weighted / LARGEST_CODE).float()
-
-
-def relative_error(tensor: Tensor) -> float:
-    """Norm of what 8-bit quantization changes over the norm of the tensor, in float64.
-
-    Args:
-        tensor: Floating point, of any shape.
-
-    Returns:
-        ||dequantize(quantize(W)) - W|| / ||W||; 0 for a tensor that is empty or all zeros.
-
-    Raises:
-        ValueError: As `quantize`.
-    """
-    restored = dequantize(quantize(tensor)).double()
-    weights = tensor.detach().double()
-    norm = float(torch.linalg.vector_norm(weights))
-    return float(torch.linalg.vector_norm(restored - weights)) / norm if norm > 0 else 0.0
-
-
-def to_float16(tensor: Tensor, name: str = "tensor") -> Tensor:
-    """Rounds a tensor to float16.
-
-    Args:
-        tensor: Floating point, of any shape.
-        name: What an error calls the tensor.
-
-    Raises:
-        ValueError: If the tensor is not floating point, or a value is not finite or beyond 65504,
-            float16's largest.
-    """
-    weights = _finite_float32(tensor, name)
-    limit = torch.finfo(torch.float16).max
-    largest = float(weights.abs().max()) if weights.numel() else 0.0
-    if largest > limit:
-        raise ValueError(f"{name!r} holds a value of magnitude {largest:g}; float16 ends at {limit:g}")
-    return weights.half()
-
-
-_COMPRESSORS: Final[Mapping[int, Callable[[Tensor, str], QuantizedTensor | Tensor]]] = MappingProxyType(
-    {8: quantize, 16: to_float16}
-)
-
-
-def quantize_state_dict(state: Mapping[str, Tensor], bits: int) -> dict[str, QuantizedTensor | Tensor]:
-    """Compresses all floating point tensors of a state dict: weights, biases, BatchNorm statistics.
-
-    Args:
-        state: Tensors by name, as `nn.Module.state_dict` gives them.
-        bits: 8 for codes with one range per tensor, 16 for float16.
-
-    Returns:
-        In the same order, a `QuantizedTensor` (8) or a float16 tensor (16) for each; scalars (0-dim) and
-        integer buffers, such as `num_batches_tracked`, as copies.
-
-    Raises:
-        ValueError: If `bits` is neither, or a tensor, then named, can't be held in that many bits.
-    """
-    if bits not in _COMPRESSORS:
-        raise ValueError(f"bits must be one of {sorted(_COMPRESSORS)}, not {bits!r}")
-    compress = _COMPRESSORS[bits]
-    return {
-        name: compress(tensor, name) if tensor.is_floating_point() and tensor.ndim > 0 else tensor.detach().clone()
-        for name, tensor in state.items()
-    }
-
-
-def dequantize_state_dict(state: Mapping[str, QuantizedTensor | Tensor]) -> dict[str, Tensor]:
-    """Restores a state dict that `quantize_state_dict` compressed; all floating point becomes float32."""
-    return {name: _restore(entry) for name, entry in state.items()}
-
-
-def _restore(entry: QuantizedTensor | Tensor) -> Tensor:
-    if isinstance(entry, QuantizedTensor):
-        return dequantize(entry)
-    return entry.float() if entry.is_floating_point() else entry
-
-
-def _finite_float32(tensor: Tensor, name: str) -> Tensor:
-    if not tensor.is_floating_point():
-        raise ValueError(f"{name!r} has dtype {tensor.dtype}; a floating point tensor is needed")
-    weights = tensor.detach().float()
-    finite = torch.isfinite(weights)
-    if not bool(finite.all()):
-        raise ValueError(f"{name!r} holds {int((~finite).sum())} values that are not finite in float32")
-    return weights
+__all__ = [
+    "AffineSpec",
+    "AffineTensor",
+    "Choice",
+    "CodebookTensor",
+    "Grid",
+    "MeanRange",
+    "QuantizedTensor",
+    "Range",
+    "bake",
+    "choose_bits",
+    "correct_biases",
+    "dequantize",
+    "dequantize_state_dict",
+    "fold_batch_norms",
+    "follow_weights",
+    "freeze",
+    "integer_output",
+    "integer_sums",
+    "layer_choices",
+    "least_squares",
+    "min_max",
+    "percentile",
+    "quantize",
+    "quantize_activations",
+    "quantize_affine",
+    "quantize_codebook",
+    "quantize_each",
+    "quantize_state_dict",
+    "quantize_weights",
+    "relative_error",
+    "share_weights",
+]

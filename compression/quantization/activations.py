@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from compression.evaluation_mode import evaluation_mode
+from compression.layers.evaluation_mode import evaluation_mode
+from compression.layers.weights import INPUT, OUTPUT, weight_layers
 from compression.quantization.affine import AffineSpec, grid_of_range
 from compression.quantization.fake import FakeQuantize
 from compression.quantization.integer import round_bias
-from compression.quantization.layers import INPUT, OUTPUT, weight_layers
 
 
 @dataclass

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from compression.layers.weights import channel_dimension, weight_layers
 from compression.quantization.activations import run_in_evaluation
-from compression.quantization.layers import channel_dimension, weight_layers
 
 
 def correct_biases(

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from compression.layers.weights import check_unparametrized, own_parametrized_class, weight_layers
 from compression.quantization.affine import finite_float32
-from compression.quantization.layers import check_unparametrized, own_parametrized_class, weight_layers
 
 EXACT_VALUES: Final = 512
 LLOYD_STEPS: Final = 100

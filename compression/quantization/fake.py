@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compression.quantization.affine import AffineSpec, AffineTensor, Grid, encode, fit_grid
-from compression.quantization.codebook import CodebookWeight
-from compression.quantization.layers import (
+from compression.layers.weights import (
     check_unparametrized,
     output_axis,
     own_parametrized_class,
     replace_weight,
     weight_layers,
 )
+from compression.quantization.affine import AffineSpec, AffineTensor, Grid, encode, fit_grid
+from compression.quantization.codebook import CodebookWeight
 from compression.quantization.ranges import RangeRule
 
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrize
 
+from compression.layers.weights import INPUT, channel_dimension, output_axis, replace_weight
 from compression.quantization.affine import AffineTensor, Grid, encode
 from compression.quantization.fake import FakeQuantize, FakeQuantizedWeight
-from compression.quantization.layers import INPUT, channel_dimension, output_axis, replace_weight
 
 LARGEST_INT32: Final = 2**31 - 1
 

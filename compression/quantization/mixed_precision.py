@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from compression.layers.weights import output_axis, weight_layers
 from compression.quantization.affine import AffineSpec
 from compression.quantization.fake import quantize_each
-from compression.quantization.layers import output_axis, weight_layers
 
 Floats = NDArray[np.float64]
 

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from compression.checkpoint import load_state_dict, save_state_dict
 from compression.cost import multiply_accumulates, parameter_count
+from compression.packing.state_file import load_state_dict, save_state_dict
 from experiments.models import build_model
 from pytest_claims.datasets.dataset import Dataset
 from pytest_claims.recipes.recipe import Budget

@@ -8,6 +8,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 
+from compression.packing.container import PackedFileError, is_packed
+from compression.packing.state_file import load_state_dict
 from experiments.builders.context import built, setting
 from pytest_claims.keys.file_hash import file_hash
 from pytest_claims.training.context import Built, Context
@@ -49,8 +51,8 @@ def weights_from_file(path: Path | None, expected_hash: str) -> Mapping[str, Ten
     if (found := file_hash(path)) != expected_hash:
         raise WeightsError(f"{path}: its SHA-256 is {found[:12]}..., the recipe's is {expected_hash[:12]}...")
     try:
-        return load_file(path)
-    except SafetensorError as error:
+        return load_state_dict(path) if is_packed(path) else load_file(path)
+    except (SafetensorError, PackedFileError) as error:
         raise WeightsError(f"{path}: no readable safetensors file ({error})") from error
 
 

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from compression.quantization import dequantize_state_dict, quantize_state_dict, relative_error
+from compression.quantization.state_dict import dequantize_state_dict, quantize_state_dict, relative_error
 from experiments.builders.context import built, parent_model, setting, untrained
 from pytest_claims.training.context import Built, Context
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from compression.architecture.grouping import grouped
-from compression.architecture.replacement import replace_convolutions
 from compression.architecture.separable import depthwise_separable
 from compression.architecture.width import width_for_budget
 from compression.cost import parameter_count
+from compression.layers.replacement import replace_convolutions
 
 Kind = Literal["ordinary", "depthwise", "group"]
 

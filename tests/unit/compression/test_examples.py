@@ -15,6 +15,8 @@ PACKAGES = (architecture, distillation, low_rank)
 MODULES = [
     "compression.taps",
     "compression.cost",
+    "compression.layers.channel_order",
+    "compression.layers.replacement",
     *(f"{package.__name__}.{module.name}" for package in PACKAGES for module in pkgutil.iter_modules(package.__path__)),
 ]
 WITH_EXAMPLES = [name for name in [*MODULES, *(package.__name__ for package in PACKAGES)] if name != "compression.cost"]

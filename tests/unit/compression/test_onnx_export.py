@@ -15,6 +15,7 @@ from random_graphs import draw_network, network_plans
 from torch import nn
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
+from compression.layers.weights import INPUT
 from compression.onnx_export import export_onnx
 from compression.onnx_session import open_session
 from compression.quantization.activations import quantize_activations
@@ -23,7 +24,6 @@ from compression.quantization.codebook import share_weights
 from compression.quantization.fake import quantize_weights
 from compression.quantization.folding import fold_batch_norms
 from compression.quantization.integer import integer_output
-from compression.quantization.layers import INPUT
 
 
 @pytest.fixture(scope="module", autouse=True)

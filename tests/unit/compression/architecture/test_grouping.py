@@ -6,8 +6,8 @@ from random_networks import convolutions
 from torch import nn
 
 from compression.architecture.grouping import grouped, grouped_parameters
-from compression.architecture.replacement import convolution_like
 from compression.cost import parameter_count
+from compression.layers.replacement import convolution_like
 
 properties = settings(deadline=None, max_examples=40)
 

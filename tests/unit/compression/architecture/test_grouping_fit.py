@@ -11,7 +11,7 @@ from torch import nn
 from compression.architecture.channel_groups import ChannelGroups, contiguous_groups
 from compression.architecture.grouping_fit import fit_grouped
 from compression.architecture.patch_moments import PatchMoments, measure_patch_moments
-from compression.architecture.replacement import convolution_like
+from compression.layers.replacement import convolution_like
 
 properties = settings(deadline=None, max_examples=25)
 

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from compression.architecture.patch_moments import PatchMoments, measure_patch_moments
-from compression.architecture.replacement import convolution_like
 from compression.architecture.separable_fit import fit_separable, full_multiplier, separable_fit_parameters
 from compression.cost import parameter_count
+from compression.layers.replacement import convolution_like
 
 properties = settings(deadline=None, max_examples=25)
 zero_padded = convolutions(st.sampled_from([(3, 3), (2, 3), (1, 2)]), paddings=["zeros"])

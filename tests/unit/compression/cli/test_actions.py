@@ -10,10 +10,10 @@ from compression.cli.options import main
 from compression.packing.container import write
 from compression.packing.state_file import VERSION, read_packed
 from compression.packing.tensors import encode_tensors
-from compression.quantization import dequantize_state_dict, quantize_state_dict
 from compression.quantization.affine import AffineSpec, quantize_affine
 from compression.quantization.codebook import quantize_codebook
 from compression.quantization.ranges import least_squares, percentile
+from compression.quantization.state_dict import dequantize_state_dict, quantize_state_dict
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from compression.cli.source_file import is_packed, read_state
-from compression.packing.container import PackedFileError
-from compression.packing.state_file import codebook, pack_state_dict, unpack_state_dict
+from compression.cli.source_file import read_state
+from compression.packing.container import PackedFileError, is_packed
+from compression.packing.state_file import codebook, load_state_dict, pack_state_dict
 
 STATE = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)}
 
@@ -45,7 +45,7 @@ def test_safetensors_and_packed_files_are_read(tmp_path):
     safetensors.torch.save_file(STATE, tmp_path / "plain")
     pack_state_dict(STATE, tmp_path / "packed", codebook(1))
     assert_is_state(read_state(tmp_path / "plain"))
-    assert_is_state(read_state(tmp_path / "packed"), unpack_state_dict(tmp_path / "packed"))
+    assert_is_state(read_state(tmp_path / "packed"), load_state_dict(tmp_path / "packed"))
     assert (is_packed(tmp_path / "plain"), is_packed(tmp_path / "packed")) == (False, True)
 
 

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from compression.cli.state_tables import BenchRow, bench_table, inspection_table, left_out, relative_error
 from compression.packing.tensors import CastTensor
-from compression.quantization import quantize
+from compression.quantization.state_dict import quantize
 
 
 def text(table):

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from random_graphs import draw_network, network_plans
 from torch import nn
 
-from compression.architecture.channel_order import ChannelOrder
+from compression.layers.channel_order import ChannelOrder
+from compression.layers.masked_layers import MaskedNorm
 from compression.packing.container import PackedFileError
 from compression.packing.layer_table import LAYER_TYPES, apply_layer_table, describe_layer, describe_layers
-from compression.pruning.masked_layers import MaskedNorm
 
 LAYERS = [
     nn.Conv1d(4, 6, 3, stride=2, groups=2, bias=False),

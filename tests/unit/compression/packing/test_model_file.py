@@ -21,14 +21,13 @@ from compression.low_rank.tucker import factorize_tucker
 from compression.low_rank.uniform import factorize_to_budget
 from compression.packing.container import PackedFileError, read, write
 from compression.packing.model_file import load_model, model_tensors, save_model
-from compression.packing.state_file import pack_state_dict, unpack_state_dict
+from compression.packing.state_file import load_state_dict, pack_state_dict, save_state_dict
 from compression.packing.tensors import decode_tensors, encode_tensors
 from compression.pruning.allocation import keep_counts
 from compression.pruning.criteria import signed_gamma
 from compression.pruning.cut import prune
 from compression.pruning.graph import channel_graph
 from compression.pruning.masking import mask
-from compression.quantization import quantize
 from compression.quantization.activations import quantize_activations
 from compression.quantization.affine import AffineSpec, Grid, quantize_affine
 from compression.quantization.bias_correction import correct_biases
@@ -36,6 +35,7 @@ from compression.quantization.codebook import share_weights
 from compression.quantization.fake import attach_grid, bake, follow_weights, quantize_weights
 from compression.quantization.folding import fold_batch_norms
 from compression.quantization.ranges import min_max
+from compression.quantization.state_dict import quantize
 
 
 def pruned(model, images):
@@ -122,7 +122,7 @@ def test_every_pipeline_comes_back_bit_for_bit(tmp_path_factory, plan, pipeline)
     assert torch.equal(loaded(images), model(images))
     save_model(loaded, folder / "second")
     assert (folder / "first").read_bytes() == (folder / "second").read_bytes()
-    weights = unpack_state_dict(folder / "first")
+    weights = load_state_dict(folder / "first")
     baked = bake(model).state_dict()
     assert {name: tensor.shape for name, tensor in weights.items()} == {n: t.shape for n, t in baked.items()}
     assert all(torch.equal(weights[name], tensor) for name, tensor in baked.items())
@@ -368,7 +368,7 @@ def exchanged(name, tensor):
     ("change", "message"),
     [
         (lambda header, _: header.update(layers=None), "'layers' is 'None'"),
-        (lambda header, _: header.pop("layers"), "holds a state dict, no model"),
+        (lambda header, _: header.pop("layers"), "'layers' is 'None'"),
         (lambda header, _: header.update(version=9), "format version is 9"),
         (lambda header, _: header.update(activations={}), "'activations' is"),
         (lambda header, _: header["activations"][0].update(layer="9"), "fits no layer"),
@@ -438,9 +438,21 @@ def test_a_base_that_does_not_fit_is_an_error(saved):
         load_model(saved, small_model()[:2])
     with pytest.raises(PackedFileError, match="parametrized layers; plain ones are needed"):
         load_model(saved, quantize_weights(small_model(), AffineSpec()))
-    pack_state_dict(small_model().state_dict(), saved, lambda tensor, _: tensor)
-    with pytest.raises(PackedFileError, match="holds a state dict, no model"):
+    pack_state_dict(small_model()[:2].state_dict(), saved, lambda tensor, _: tensor)
+    with pytest.raises(PackedFileError, match=r"does not fit the base model: tensors .* are missing"):
         load_model(saved, small_model())
+
+
+@pytest.mark.parametrize("bits", [8, 16, 32])
+def test_a_state_dicts_file_gives_the_base_model_with_its_weights(tmp_path, bits):
+    save_state_dict(small_model().state_dict(), tmp_path / "file", bits)
+    base = small_model()
+    before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    loaded, expected = load_model(tmp_path / "file", base), load_state_dict(tmp_path / "file")
+    assert [type(module) for module in loaded.modules()] == [type(module) for module in base.modules()]
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+        assert torch.equal(base.state_dict()[name], before[name]), name
 
 
 def test_a_base_that_ties_what_the_file_does_not_is_an_error(tmp_path):

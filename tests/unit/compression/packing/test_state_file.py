@@ -7,15 +7,15 @@ from compression.packing.state_file import (
     affine,
     cast,
     codebook,
+    load_state_dict,
     min_max_bytes,
     pack_state_dict,
     read_packed,
-    unpack_state_dict,
 )
 from compression.packing.tensors import restore
-from compression.quantization import dequantize_state_dict, quantize_state_dict
 from compression.quantization.affine import AffineSpec, quantize_affine
 from compression.quantization.codebook import quantize_codebook
+from compression.quantization.state_dict import dequantize_state_dict, quantize_state_dict
 
 
 @pytest.fixture
@@ -45,27 +45,27 @@ def test_affine_codes_are_for_kernels_alone(state, tmp_path, entropy_coded):
     expected = dict(state)
     for name in ("conv.weight", "double"):
         expected[name] = quantize_affine(state[name], AffineSpec(3)).dequantize()
-    assert_equal_states(unpack_state_dict(path), expected)
+    assert_equal_states(load_state_dict(path), expected)
 
 
 def test_codebooks_and_no_method_at_all(state, tmp_path):
     pack_state_dict(state, tmp_path / "packed", codebook(2))
-    found = unpack_state_dict(tmp_path / "packed")
+    found = load_state_dict(tmp_path / "packed")
     assert torch.equal(found["conv.weight"], quantize_codebook(state["conv.weight"], 2).dequantize())
     assert len(found["conv.weight"].unique()) == 4
     pack_state_dict(state, tmp_path / "packed", lambda tensor, _: tensor)
-    assert_equal_states(unpack_state_dict(tmp_path / "packed"), state)
+    assert_equal_states(load_state_dict(tmp_path / "packed"), state)
 
 
 def test_min_max_is_the_reports_quantization(state, tmp_path):
     pack_state_dict(state, tmp_path / "packed", min_max_bytes())
-    assert_equal_states(unpack_state_dict(tmp_path / "packed"), dequantize_state_dict(quantize_state_dict(state, 8)))
+    assert_equal_states(load_state_dict(tmp_path / "packed"), dequantize_state_dict(quantize_state_dict(state, 8)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_casts_come_back_in_the_type_they_had(state, tmp_path, dtype):
     pack_state_dict(state, tmp_path / "packed", cast(dtype))
-    found = unpack_state_dict(tmp_path / "packed")
+    found = load_state_dict(tmp_path / "packed")
     expected = {n: t.to(dtype).to(t.dtype) if t.is_floating_point() else t for n, t in state.items()}
     expected["double"] = state["double"].float().to(dtype).double()
     assert_equal_states(found, expected)
@@ -85,13 +85,13 @@ def test_an_error_names_the_file(state, tmp_path):
     header, tensors = read(path)
     write(path, {**header, "version": 2}, tensors)
     with pytest.raises(PackedFileError, match="packed: format version is 2; this program reads 1"):
-        unpack_state_dict(path)
+        load_state_dict(path)
     write(path, {"version": 1}, tensors)
     with pytest.raises(PackedFileError, match="packed: 'tensors' is 'None'"):
         read_packed(path)
     write(path, {**header, "version": True}, tensors)
     with pytest.raises(PackedFileError, match="packed: format version is True"):
-        unpack_state_dict(path)
+        load_state_dict(path)
 
 
 def test_a_resnet18_at_four_bits_is_a_tenth_of_itself(tmp_path):

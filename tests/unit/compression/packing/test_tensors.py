@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from compression.packing.container import PackedFileError
 from compression.packing.tensors import CastTensor, decode_tensors, encode_tensors, restore, stored_size
-from compression.quantization import quantize
 from compression.quantization.affine import AffineSpec, quantize_affine
 from compression.quantization.codebook import quantize_codebook
+from compression.quantization.state_dict import quantize
 
 
 def packed_tensor(kind, bits, shape, seed):

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from networks import ChannelsLast, every_other, images, outputs, random_networks, randomized, some_units
 from torch import fx, nn
 
+from compression.layers.masked_layers import MaskedNorm
 from compression.pruning.cut import prune, units_to_keep
 from compression.pruning.graph import channel_graph
-from compression.pruning.masked_layers import MaskedNorm
 from compression.pruning.masking import mask
 
 SMALL = (3, 6, 6)

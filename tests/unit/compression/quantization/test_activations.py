@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from random_graphs import draw_network, network_plans
 from torch import nn
 
+from compression.layers.weights import INPUT, OUTPUT
 from compression.quantization.activations import (
     MeanRange,
     Range,
@@ -14,7 +15,6 @@ from compression.quantization.activations import (
 )
 from compression.quantization.affine import AffineSpec
 from compression.quantization.fake import FakeQuantize
-from compression.quantization.layers import INPUT, OUTPUT
 
 BATCHES = [torch.tensor([[-1.0, 3.0]]), torch.tensor([[0.5, 1.0]])]
 

@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from random_graphs import draw_network, network_plans
 from torch import nn
 
+from compression.layers.weights import weight_layers
 from compression.quantization.affine import AffineSpec
 from compression.quantization.bias_correction import correct_biases
 from compression.quantization.fake import quantize_weights
-from compression.quantization.layers import weight_layers
 
 
 def channel_means(model, batches):

@@ -10,9 +10,9 @@ from hypothesis.extra import numpy as st_numpy
 from random_graphs import draw_network, network_plans
 from torch import nn
 
+from compression.layers.weights import weight_layers
 from compression.quantization.codebook import EXACT_VALUES, CodebookTensor, quantize_codebook, share_weights
 from compression.quantization.fake import bake
-from compression.quantization.layers import weight_layers
 
 
 def squared_error(values, quantized):

@@ -8,11 +8,11 @@ from random_graphs import draw_network, network_plans
 from torch import nn
 from torch.nn.utils import parametrize
 
+from compression.layers.weights import weight_layers
 from compression.quantization.activations import quantize_activations
 from compression.quantization.affine import AffineSpec, fit_grid, quantize_affine
 from compression.quantization.codebook import share_weights
 from compression.quantization.fake import bake, fake_quantize, follow_weights, freeze, quantize_each, quantize_weights
-from compression.quantization.layers import weight_layers
 from compression.quantization.ranges import least_squares, min_max
 
 

@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from compression.layers.weights import INPUT, OUTPUT
 from compression.quantization.activations import quantize_activations
 from compression.quantization.affine import AffineSpec
 from compression.quantization.fake import quantize_weights
 from compression.quantization.integer import integer_output, integer_sums
-from compression.quantization.layers import INPUT, OUTPUT
 
 
 def numpy_codes(values, quantizer, axis=None):

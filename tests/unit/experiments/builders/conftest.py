@@ -7,10 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from compression.checkpoint import load_state_dict
 from compression.packing.container import is_packed
 from compression.packing.model_file import load_model
-from compression.packing.state_file import unpack_state_dict
+from compression.packing.state_file import load_state_dict
 from experiments.models import build_model
 from pytest_claims.datasets.dataset import Dataset
 from pytest_claims.datasets.fractal import FractalSpec, make_fractal_dataset
@@ -36,8 +35,7 @@ class Made:
 
     @property
     def state(self) -> dict[str, np.ndarray]:
-        load = unpack_state_dict if is_packed(self.weights) else load_state_dict
-        return {name: value.numpy() for name, value in load(self.weights).items()}
+        return {name: value.numpy() for name, value in load_state_dict(self.weights).items()}
 
     def model(self, classes: int) -> torch.nn.Module:
         """What the file holds."""

@@ -6,7 +6,7 @@ import torchvision
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 
-from compression.checkpoint import save_state_dict
+from compression.packing.state_file import save_state_dict
 from experiments.builders import import_weights
 from experiments.builders.import_weights import WeightsError
 from pytest_claims.keys.file_hash import file_hash

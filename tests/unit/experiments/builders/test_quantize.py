@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from experiments.builders.quantize import SMALL_WEIGHT, kernel_weights, weight_measurements
 from experiments.models import build_model
@@ -25,11 +24,10 @@ def quantize(run, cnn):
 def test_the_file_is_measured_as_it_is_read_back(quantize, bits, check_measurements, cnn):
     made = quantize(bits)
     check_measurements(made)
-    assert load_file(made.weights)["0.0.weight"].element_size() == bits // 8
     assert made.built.history == []
     assert made.built.measurements["parameters"] == cnn.built.measurements["parameters"]
     assert made.built.measurements["best_accuracy"] == made.built.measurements["accuracy"]
-    assert made.weights.stat().st_size < 0.7 * cnn.weights.stat().st_size
+    assert made.weights.stat().st_size < {16: 0.7, 8: 0.5}[bits] * cnn.weights.stat().st_size
     assert all(np.array_equal(made.state[name], value.numpy()) for name, value in made.built.state.items())
 
 

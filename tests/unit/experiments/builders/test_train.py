@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from compression.checkpoint import save_state_dict
+from compression.packing.state_file import save_state_dict
 from experiments.builders.context import fresh_model
 from experiments.builders.train import transfer
 from pytest_claims.recipes.recipe import Architecture, Recipe

@@ -11,7 +11,7 @@ from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedW
 from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d
 
 from compression.architecture.grouping import grouped
-from compression.architecture.replacement import (
+from compression.layers.replacement import (
     convolution_like,
     replace_convolutions,
     replace_layers,

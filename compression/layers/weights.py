@@ -17,7 +17,7 @@ INPUT, OUTPUT = "input_quantizer", "output_quantizer"
 
 
 def weight_layers(model: nn.Module, skip: Iterable[str] = ()) -> dict[str, nn.Module]:
-    """Convolutions, transposed ones included, and linear layers by name, each once, in the model's order.
+    """Return the convolutions (transposed ones too) and linear layers by name, each once, in the model's order.
 
     Args:
         model: Any module.
@@ -37,17 +37,20 @@ def weight_layers(model: nn.Module, skip: Iterable[str] = ()) -> dict[str, nn.Mo
 
 
 def output_axis(layer: nn.Module) -> int:
-    """Dimension of a layer's weight that holds its output channels: 1 for a transposed convolution, else 0."""
+    """Return the dimension of a layer's weight that holds output channels: 1 for a transposed convolution, else 0."""
     return 1 if isinstance(layer, _ConvTransposeNd) else 0
 
 
 def channel_dimension(layer: nn.Module) -> int:
-    """Dimension of a layer's inputs and outputs that holds channels, from the last, as there may be no batch."""
+    """Return the dimension of a layer's inputs and outputs that holds channels.
+
+    It is counted from the last dimension, as there may be no batch.
+    """
     return -1 - len(layer.kernel_size) if isinstance(layer, _ConvNd) else -1
 
 
 def check_unparametrized(name: str, layer: nn.Module) -> None:
-    """Checks that a layer's weight is a plain parameter.
+    """Check that a layer's weight is a plain parameter.
 
     Raises:
         ValueError: If it is parametrized, as it is when quantized before.
@@ -58,7 +61,7 @@ def check_unparametrized(name: str, layer: nn.Module) -> None:
 
 
 def replace_weight(layer: nn.Module, weight: Tensor) -> None:
-    """Makes a layer's parametrized weight a plain parameter of the given value, trainable if it was."""
+    """Make a layer's parametrized weight a plain parameter of the given value, trainable if it was."""
     own_parametrized_class(layer)
     trainable = layer.get_parameter("parametrizations.weight.original").requires_grad
     parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
@@ -66,7 +69,7 @@ def replace_weight(layer: nn.Module, weight: Tensor) -> None:
 
 
 def own_parametrized_class(layer: nn.Module) -> None:
-    """Gives a layer with parametrizations a class that it shares with no copy.
+    """Give a layer with parametrizations a class that it shares with no copy.
 
     torch keeps each parametrized tensor as a property of such a class, which `copy.deepcopy` shares: adding or removing
     one on the copy would change the original.

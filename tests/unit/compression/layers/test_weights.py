@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from compression.quantization.layers import (
+from compression.layers.weights import (
     check_unparametrized,
     output_axis,
     own_parametrized_class,

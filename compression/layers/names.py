@@ -6,5 +6,5 @@ Example:
 
 
 def name_within(module: str, child: str) -> str:
-    """The full name of what a module of a full name, empty for the model itself, holds under a name."""
+    """Join the full name of a module, "" for the model itself, and the name of a child or tensor in it."""
     return f"{module}.{child}" if module else child

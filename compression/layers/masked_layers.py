@@ -19,12 +19,12 @@ KEPT, DROPPED = "1", "0"
 
 
 def to_text(kept: Tensor) -> str:
-    """Flags, bool of shape (channels,), as a character for each: `KEPT` or `DROPPED`."""
+    """Write flags, bool of shape (channels,), as text: `KEPT` or `DROPPED` for each."""
     return "".join(KEPT if flag else DROPPED for flag in kept.tolist())
 
 
 def to_flags(kept: str) -> Tensor:
-    """The inverse of `to_text`."""
+    """Read flags that `to_text` wrote."""
     return torch.tensor([flag == KEPT for flag in kept], dtype=torch.bool)
 
 
@@ -69,7 +69,7 @@ class MaskedNorm(nn.Module):
 
     @classmethod
     def of(cls, norm: "nn.LayerNorm | nn.GroupNorm | MaskedNorm", kept: Tensor, dim: int) -> Self:
-        """A layer in place of a norm, with its very parameters and its hooks.
+        """Make a masked norm in place of a norm, with that one's very parameters and hooks.
 
         Args:
             norm: A LayerNorm over one dimension, or a GroupNorm; of a masked one what it leaves out stays out.
@@ -89,11 +89,11 @@ class MaskedNorm(nn.Module):
 
     @property
     def channels_left(self) -> int:
-        """How many count."""
+        """The number of channels that count."""
         return len(self._index)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Normalizes: any shape with the channels in its dimension to the same shape."""
+        """Normalize the kept channels of inputs of any shape; the others come out as zero."""
         index = self._index.to(inputs.device)
         weight, bias = (None if each is None else each.index_select(0, index) for each in (self.weight, self.bias))
         left = inputs.index_select(self.dim, index)
@@ -105,7 +105,7 @@ class MaskedNorm(nn.Module):
         return normal.new_zeros(inputs.shape).index_copy(self.dim, index, normal)
 
     def extra_repr(self) -> str:
-        """What `print(model)` says."""
+        """Return what `print(model)` shows of the layer."""
         return f"{self.channels_left} of {len(self.kept)} channels, dim={self.dim}, eps={self.eps}"
 
 
@@ -126,7 +126,7 @@ class LayerMask:
     dim: int
 
     def attach(self, layer: nn.Module) -> None:
-        """Masks a layer from now on."""
+        """Mask a layer from now on."""
         if not self.inputs.all():
             layer.register_forward_pre_hook(self._hide_inputs, with_kwargs=True)
         if not self.outputs.all():
@@ -134,7 +134,7 @@ class LayerMask:
 
     @staticmethod
     def of(layer: nn.Module) -> "LayerMask | None":
-        """All masks that were attached to a layer, as one; None if there are none."""
+        """Return all masks that were attached to a layer, as one; None if there are none."""
         hooks = (*layer._forward_pre_hooks.values(), *layer._forward_hooks.values())
         owners = [getattr(hook, "__self__", None) for hook in hooks]
         masks = [owner for owner in owners if isinstance(owner, LayerMask)]
@@ -161,5 +161,5 @@ class LayerMask:
 
 
 def is_masked(layer: nn.Module) -> bool:
-    """Whether some of a layer's channels are held back."""
+    """Tell whether some of a layer's channels are masked."""
     return isinstance(layer, MaskedNorm) or LayerMask.of(layer) is not None

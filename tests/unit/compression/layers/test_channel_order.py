@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.architecture.channel_order import ChannelOrder
+from compression.layers.channel_order import ChannelOrder
 
 
 @given(st.integers(1, 6).flatmap(lambda count: st.permutations(range(count))))

@@ -25,24 +25,24 @@ class ChannelOrder(nn.Module):
 
     @classmethod
     def of(cls, order: Tensor) -> "ChannelOrder":
-        """A layer with an order, int64 of shape (channels,)."""
+        """Make a layer with an order, int64 of shape (channels,)."""
         layer = cls(len(order), order.device)
         layer.order.copy_(order)
         return layer
 
     @property
     def channels(self) -> int:
-        """Their number."""
+        """The number of channels."""
         return len(self.order)
 
     def is_permutation(self) -> bool:
-        """Whether each channel comes once, which an order that was read from a file need not have."""
+        """Tell whether each channel comes once, as it need not in an order that was read from a file."""
         return torch.equal(self.order.sort().values, torch.arange(self.channels, device=self.order.device))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps (N, channels, height, width), or a single image, to the same shape."""
+        """Reorder the channels of (N, channels, height, width), or of a single image without N."""
         return images.index_select(-3, self.order)
 
     def extra_repr(self) -> str:
-        """What `print(model)` says."""
+        """Return what `print(model)` shows of the layer."""
         return str(self.channels)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from torch import nn
 
-from compression.quantization import (
+from compression.quantization.state_dict import (
     QuantizedTensor,
     dequantize,
     dequantize_state_dict,

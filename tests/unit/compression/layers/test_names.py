@@ -1,6 +1,6 @@
 from torch import nn
 
-from compression.names import name_within
+from compression.layers.names import name_within
 
 
 def test_names_are_those_that_torch_gives():

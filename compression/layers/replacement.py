@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import torch
 from torch import nn
 
-from compression.names import name_within
+from compression.layers.names import name_within
 
 LayerT = TypeVar("LayerT", nn.Linear, nn.Conv2d)
 Rewrite = Callable[[str, nn.Module], nn.Module | None]
@@ -41,7 +41,7 @@ class Replacement(nn.Sequential):
     layer_name: str = ""
 
     def __getattr__(self, name: str) -> torch.Tensor | nn.Module:
-        """What is neither an attribute nor a layer.
+        """Look up what is no ordinary attribute: parameters, buffers and layers.
 
         Raises:
             AttributeError: If it is nothing of these layers.
@@ -64,7 +64,7 @@ def convolution_like(
     bias: bool | None = None,
     device: torch.device | str | None = None,
 ) -> nn.Conv2d:
-    """A freshly initialised convolution with the kernel size, stride, padding and dilation of another.
+    """Make a fresh convolution with the kernel size, stride, padding and dilation of another.
 
     Args:
         conv: Gives also the dtype and training flag.
@@ -91,7 +91,7 @@ def convolution_like(
 
 
 def replace_convolutions(model: nn.Module, rewrite: Callable[[str, nn.Conv2d], nn.Module | None]) -> nn.Module:
-    """A copy of the model with convolutions replaced.
+    """Return a copy of the model with convolutions replaced.
 
     Args:
         model: Stays as it is.
@@ -102,7 +102,7 @@ def replace_convolutions(model: nn.Module, rewrite: Callable[[str, nn.Conv2d], n
 
 
 def replace_layers(model: nn.Module, rewrite: Rewrite) -> nn.Module:
-    """A copy of the model with any of its modules replaced.
+    """Return a copy of the model with any of its modules replaced.
 
     A module that occurs in several places is rewritten once, and its replacement shared in the same way. A
     `Replacement` is told the layer's name.
@@ -134,7 +134,7 @@ def _replaced(module: nn.Module, name: str, rewrite: Rewrite, done: dict[nn.Modu
 def replaceable_layers(
     model: nn.Module, kinds: Collection[type[nn.Module]], skip: Collection[str] = ()
 ) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """Sorts a model's weighted layers into those that can be replaced one for one, and those that can't.
+    """Sort a model's layers with weights into those that can be replaced one for one, and those that can't.
 
     Whether any other code than torch's and torchvision's reads a layer's weight can't be seen; see `Replacement`.
 
@@ -187,7 +187,7 @@ def replaceable_layers(
 
 
 def _own_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """Without its children's, but with those that its own are computed from."""
+    """Return a module's parameters without its children's, but with those that its own are computed from."""
     computed = getattr(module, "parametrizations", None)
     return [*module.parameters(recurse=False), *(computed.parameters() if isinstance(computed, nn.Module) else ())]
 
@@ -198,7 +198,7 @@ def _read_directly(module: nn.Module) -> list[nn.Module]:
 
 
 def finite_weight(layer: nn.Linear | nn.Conv2d) -> torch.Tensor:
-    """The weight in float64, without gradients.
+    """Return a layer's weight in float64, without gradients.
 
     Raises:
         ValueError: If it holds values that are not finite.
@@ -212,7 +212,9 @@ def finite_weight(layer: nn.Linear | nn.Conv2d) -> torch.Tensor:
 def filled(
     layer: LayerT, dense: nn.Linear | nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> LayerT:
-    """A layer built on the meta device, so that no random number is drawn, with weights set at once.
+    """Give a layer that was built on the meta device its weights, and return it.
+
+    Building it there draws no random number and takes no memory.
 
     Args:
         layer: Gets new parameters, and is returned.
@@ -230,13 +232,13 @@ def filled(
 
 
 def kernel_area(conv: nn.Conv2d) -> int:
-    """Positions of the kernel."""
+    """Return the number of positions of a kernel: height times width."""
     height, width = conv.kernel_size
     return height * width
 
 
 def check_ungrouped(conv: nn.Conv2d) -> None:
-    """Refuses a grouped convolution.
+    """Check that a convolution has one group.
 
     Raises:
         ValueError: If `conv` has more than one group.

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from compression.evaluation_mode import evaluation_mode
+from compression.layers.evaluation_mode import evaluation_mode
 
 
 @given(st.lists(st.booleans(), min_size=4, max_size=4), st.booleans())

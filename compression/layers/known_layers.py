@@ -10,8 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from compression.architecture.channel_order import ChannelOrder
-from compression.pruning.masked_layers import MaskedNorm
+from compression.layers.channel_order import ChannelOrder
+from compression.layers.masked_layers import MaskedNorm
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -59,7 +59,7 @@ class Axis:
 
 
 def is_known(layer: nn.Module) -> bool:
-    """Whether the layer's channels can be followed and cut.
+    """Tell whether a layer's channels can be followed and cut.
 
     A subclass may do anything, so only LayerNorm's count, and those that change nothing of what another computes.
     """
@@ -69,7 +69,7 @@ def is_known(layer: nn.Module) -> bool:
 
 
 def computing_type(kind: type[nn.Module]) -> type[nn.Module]:
-    """The class of a known layer whose computation another class inherits unchanged; else that class itself."""
+    """Return the known class whose computation a class inherits unchanged; else the class itself."""
     for base in kind.__mro__:
         if base in _KNOWN:
             same = all(getattr(kind, name, None) is getattr(base, name, None) for name in _COMPUTING)
@@ -78,7 +78,7 @@ def computing_type(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 def makes_channels(layer: nn.Module) -> bool:
-    """Whether what comes out has channels of its own: convolutions and linear layers."""
+    """Tell whether a layer's outputs are channels of its own making: convolutions and linear layers."""
     return isinstance(layer, _ConvNd | nn.Linear)
 
 
@@ -89,7 +89,10 @@ def is_plain_batch_norm(layer: nn.Module, shape: tuple[int, ...]) -> bool:
 
 
 def channel_counts(layer: nn.Module) -> tuple[int, int] | None:
-    """How many channels a known layer says that it takes and gives; None if it doesn't, as a PReLU of one number."""
+    """Return how many channels a known layer states to take and to return; None if it states none.
+
+    A PReLU of one number states none.
+    """
     if isinstance(layer, _ConvNd):
         return layer.in_channels, layer.out_channels
     if isinstance(layer, nn.Linear):
@@ -102,7 +105,7 @@ def channel_counts(layer: nn.Module) -> tuple[int, int] | None:
 
 
 def channel_dim(layer: nn.Module, shape: tuple[int, ...]) -> int | None:
-    """The dimension of the layer's input along which channels lie; None if that can't be told.
+    """Return the dimension of a layer's input along which channels lie; None if that can't be told.
 
     A subclass of LayerNorm may normalize another dimension than the last, as ConvNeXt's does: it is the one that has
     the size, if only one has.
@@ -120,13 +123,16 @@ def channel_dim(layer: nn.Module, shape: tuple[int, ...]) -> int | None:
 
 
 def averages_channels(layer: nn.Module) -> TypeGuard[nn.LayerNorm | nn.GroupNorm | MaskedNorm]:
-    """Whether one channel's output depends on all, so that a masked layer must leave some out of its statistics."""
+    """Tell whether each channel's output depends on all channels, as in a LayerNorm.
+
+    A masked layer of that kind must leave the dropped channels out of its statistics.
+    """
     one_group = isinstance(layer, nn.GroupNorm) and layer.num_groups == 1
     return one_group or isinstance(layer, nn.LayerNorm | MaskedNorm)
 
 
 def gives_up_groups(layer: nn.Module) -> bool:
-    """Whether a grouped layer is cut by whole groups, inputs and outputs together, as a depthwise convolution is.
+    """Tell whether a grouped layer loses whole groups, inputs and outputs together, as a depthwise convolution.
 
     A grouped convolution can also lose the same position in each group; whichever leaves more choices is taken. Of a
     GroupNorm only whole groups can go, or the statistics of those that stay would change.
@@ -137,7 +143,10 @@ def gives_up_groups(layer: nn.Module) -> bool:
 
 
 def tied_rows(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> Iterator[Tensor]:
-    """Matrices of channels of which each row hangs together, from the ids of what comes in and goes out."""
+    """Yield matrices of channel ids; the channels in one row must go or stay together.
+
+    Convolution(4, 4, groups=4) with inputs 0-3 and outputs 10-13 gives [[0, 10], [1, 11], [2, 12], [3, 13]].
+    """
     if isinstance(layer, nn.GroupNorm):
         yield inputs.view(layer.num_groups, -1) if gives_up_groups(layer) else inputs.view(-1, 1)
     elif isinstance(layer, _ConvNd) and layer.groups > 1:
@@ -149,7 +158,7 @@ def tied_rows(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> Iterator[Ten
 
 
 def axes(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> Iterator[Axis]:
-    """The dimensions of a layer's tensors that shrink with its channels.
+    """Yield the dimensions of a layer's tensors that shrink with its channels.
 
     Args:
         layer: A known one.
@@ -176,7 +185,7 @@ def axes(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> Iterator[Axis]:
 
 
 def resize(layer: nn.Module, keep_in: Tensor, keep_out: Tensor) -> None:
-    """States the sizes that are left, once the tensors are cut.
+    """Set the sizes that a layer states to those of its cut tensors.
 
     Args:
         layer: Changed in place.
@@ -208,7 +217,7 @@ def _groups_left(keep: Tensor, groups: int) -> int:
 
 
 def reason_to_stay(layer: nn.Module) -> str | None:
-    """Why a known layer's tensors can't be replaced by smaller ones; None if they can."""
+    """Tell why a known layer's tensors can't be replaced by smaller ones; None if they can."""
     derived = [name for name in ("weight_orig", "weight_g") if name in dict(layer.named_parameters(recurse=False))]
     if derived:
         return f"its weight is computed from {derived[0]!r}"

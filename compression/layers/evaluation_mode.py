@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Puts a model in evaluation mode; afterwards, after an error too, each module has its own training flag again.
+    """Put a model in evaluation mode; afterwards give each module its own training flag back, even after an error.
 
     `model.train()` would give all modules one flag, and start again what was frozen by hand.
     """
