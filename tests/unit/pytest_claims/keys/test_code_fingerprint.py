@@ -1,3 +1,4 @@
+import ast
 import json
 import subprocess
 import sys
@@ -6,7 +7,8 @@ from itertools import count
 import pytest
 
 from pytest_claims.keys import code_fingerprint as fingerprint_module
-from pytest_claims.keys.code_fingerprint import ROOT, code_fingerprint, reachable_modules
+from pytest_claims.keys.code_fingerprint import ROOT, code_fingerprint, module_path, reachable_modules
+from pytest_claims.keys.definitions import used_statements
 
 PACKAGES = ("compression", "experiments", "pytest_claims")
 TREE = {
@@ -358,27 +360,46 @@ def test_what_is_claimed_planned_or_kept_reaches_no_builder(builder):
         "pytest_claims.training.training",
         "pytest_claims.training.augmentation",
         "pytest_claims.training.evaluation_mode",
-        "compression.checkpoint",
+        "compression.packing.state_file",
     } <= found
+
+
+PACKED_MODELS = ("compression.packing.model_file", "compression.packing.layer_table")
 
 
 def test_training_does_not_reach_what_only_compresses():
     found = made_of("experiments.builders.train")
     apart = {f"compression.{name}" for name in ("architecture", "batch_norm", "distillation", "low_rank", "pruning")}
-    packing = {"compression.packing", "experiments.builders.compressed", "experiments.builders.teaching"}
+    packing = {*PACKED_MODELS, "experiments.builders.compressed", "experiments.builders.teaching"}
     assert not (apart | packing | {"experiments.builders.quantize", "experiments.builders.frozen_teacher"}) & found
 
 
 @pytest.mark.parametrize("operation", ["distill", "slim", "slim_finetune", "quantize"])
 def test_the_reports_operations_do_not_reach_packed_models(operation):
     found = made_of(f"experiments.builders.{operation}")
-    assert not {"compression.packing", "compression.low_rank", "experiments.builders.compressed"} & found
+    assert not {*PACKED_MODELS, "compression.low_rank", "experiments.builders.compressed"} & found
 
 
 def test_only_builders_architectures_and_the_engines_own_names_are_imported_by_a_name_that_is_computed():
     modules = reachable_modules([*BUILDERS, "pytest_claims.workers.making"], [ROOT])
     dynamic = {name for name, module in modules.items() if "import_module" in module.path.read_text("utf-8")}
-    assert dynamic == {"pytest_claims", "pytest_claims.training.context", "experiments.models"}
+    assert dynamic == {"pytest_claims", "pytest_claims.training.context", "experiments.models", "compression.lazy"}
+
+
+def test_no_module_that_makes_runs_takes_a_name_from_a_package_that_imports_it_when_it_is_asked_for():
+    """Of such a name nobody can tell from which module it comes, so that module's edits would not count."""
+    taken = []
+    for name, module in reachable_modules([*BUILDERS, "pytest_claims.workers.making"], [ROOT]).items():
+        for node in ast.walk(ast.parse(module.path.read_text("utf-8"))):
+            package = module_path(node.module or "", [ROOT]) if isinstance(node, ast.ImportFrom) else None
+            if package and package.name == "__init__.py":
+                body = ast.parse(package.read_text("utf-8")).body
+                taken += [
+                    f"{name}: {node.module}.{alias.name}"
+                    for alias in node.names
+                    if not module_path(f"{node.module}.{alias.name}", [ROOT]) and not used_statements(body, alias.name)
+                ]
+    assert taken == []
 
 
 def imported_by(module):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -24,6 +25,9 @@ from pytest_claims.store import Failure
 from pytest_claims.workers.building import WorkersError
 
 pytest_plugins = ["pytester"]
+
+# A session in this process forgets what it has imported, and numpy's own modules cannot be imported twice.
+import_module("scipy.stats")
 pytestmark = pytest.mark.slow
 
 FILES = ("conftest.py", "pyproject.toml", "tests/reproduce/test_claims.py")
