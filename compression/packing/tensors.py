@@ -82,6 +82,18 @@ def encode_tensors(
         Entries in the tensors' order, and tensors to store, by type.
 
     Raises:
+        ValueError: As `check_tensors`.
+    """
+    check_tensors(tensors)
+    writer = _Writer(entropy_coded)
+    entries = [{"name": name, **writer.entry(tensor)} for name, tensor in tensors.items()]
+    return entries, {name: torch.cat(parts) for name, parts in writer.parts.items()}
+
+
+def check_tensors(tensors: Mapping[str, Packable]) -> None:
+    """Check that files can hold tensors of these types and names.
+
+    Raises:
         ValueError: If a tensor's type, or the one that it is to have again, is not one of `DTYPES`, or it has a name
             that `check_names` refuses.
     """
@@ -90,9 +102,6 @@ def encode_tensors(
         for dtype in _types(tensor):
             if _name(dtype) not in DTYPES:
                 raise ValueError(f"tensor {name!r} is {_name(dtype)}; one of {', '.join(DTYPES)} is needed")
-    writer = _Writer(entropy_coded)
-    entries = [{"name": name, **writer.entry(tensor)} for name, tensor in tensors.items()]
-    return entries, {name: torch.cat(parts) for name, parts in writer.parts.items()}
 
 
 def check_names(tensors: Mapping[str, Packable]) -> None:

@@ -20,19 +20,19 @@ class Channels:
 
 
 def uniform(shape: Sequence[int], number: int) -> Channels:
-    """Channels that are all the same one."""
+    """Make channels that are all the same one."""
     return Channels(torch.tensor(number).expand(tuple(shape)))
 
 
 def along(ids: Tensor, shape: Sequence[int], dim: int) -> Channels:
-    """Channels that differ along one dimension only: ids of shape (shape[dim],)."""
+    """Make channels that differ along one dimension only: ids of shape (shape[dim],)."""
     view = [1] * len(shape)
     view[dim] = len(ids)
     return Channels(ids.view(view).expand(*shape))
 
 
 def stored(ids: Tensor) -> Tensor:
-    """The ids with every expanded dimension narrowed to one entry; views only."""
+    """Narrow every expanded dimension of ids to one entry; nothing is copied."""
     for dim, stride in enumerate(ids.stride()):
         if stride == 0 and ids.shape[dim] > 1:
             ids = ids.narrow(dim, 0, 1)
@@ -40,23 +40,23 @@ def stored(ids: Tensor) -> Tensor:
 
 
 def slices(ids: Tensor, dim: int) -> Tensor:
-    """The ids as a matrix, of which each row is a slice along a dimension."""
+    """Return ids as a matrix, of which each row is a slice along a dimension."""
     return ids.movedim(dim, 0).unsqueeze(1).flatten(1)
 
 
 def varies(ids: Tensor, dim: int) -> bool:
-    """Whether different channels lie along a dimension."""
+    """Tell whether different channels lie along a dimension."""
     ids = stored(ids)
     return ids.shape[dim] > 1 and bool((ids != ids.narrow(dim, 0, 1)).any())
 
 
 def varying_dims(ids: Tensor) -> list[int]:
-    """The dimensions along which different channels lie."""
+    """Return the dimensions along which different channels lie."""
     return [dim for dim in range(ids.ndim) if varies(ids, dim)]
 
 
 def concatenate(parts: Sequence[Tensor], dim: int) -> Tensor:
-    """`torch.cat`, with dimensions that are expanded in all parts left so."""
+    """Concatenate as `torch.cat`, but leave dimensions expanded that are expanded in all parts."""
     shared = [
         axis
         for axis in range(parts[0].ndim)

@@ -18,7 +18,7 @@ Selection = Mapping[str, Tensor]
 
 
 def prune(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Module:
-    """A copy of the model without the channels that aren't selected.
+    """Return a copy of the model without the channels that aren't selected.
 
     Weights, biases and statistics of kept channels are the original's, in their order, with its dtype, memory format,
     `requires_grad` and training flags. The copy is traced again: each of its layers is made sure to get the channels
@@ -45,7 +45,7 @@ def prune(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Mod
 
 
 def units_to_keep(graph: ChannelGraph, selection: Selection) -> Tensor:
-    """A selection as one flag for each unit of the graph.
+    """Turn a selection into one flag for each unit of the graph.
 
     Returns:
         bool of shape (graph.unit_count + 1,); the last, found at index -1, stands for all that can't go.
@@ -69,7 +69,7 @@ def units_to_keep(graph: ChannelGraph, selection: Selection) -> Tensor:
 
 
 def check_fit(model: nn.Module, graph: ChannelGraph) -> None:
-    """Makes sure that a graph was made of such a model.
+    """Check that a graph was made of such a model.
 
     Raises:
         ValueError: If a layer is missing or has another size; the message names it.
@@ -89,7 +89,7 @@ def check_fit(model: nn.Module, graph: ChannelGraph) -> None:
 
 
 def cut_channels(model: nn.Module, graph: ChannelGraph, keep: Tensor) -> None:
-    """Cuts in place what `prune` cuts in a copy, without its checks.
+    """Cut in place what `prune` cuts in a copy, without its checks.
 
     Args:
         model: Changed.
@@ -138,7 +138,7 @@ def _check_index(name: str, index: Tensor, units: int) -> None:
 
 
 def _verify(cut: nn.Module, graph: ChannelGraph, keep: Tensor) -> None:
-    """Traces the cut model with the original's numbers: what meets must have met before."""
+    """Trace the cut model, and check that only channels meet that met in the original."""
     outputs = {name: channels.outputs[keep[channels.outputs]] for name, channels in graph.layers.items()}
     free = {}
     for name, axis in graph.free.items():

@@ -90,11 +90,11 @@ class ChannelGraph:
 
     @property
     def unit_count(self) -> int:
-        """Units of all groups, numbered from 0 through the groups."""
+        """The number of units of all groups; they are numbered from 0 through the groups."""
         return self.groups[-1].units.stop if self.groups else 0
 
     def group(self, name: str) -> Group:
-        """The group that has a layer.
+        """Return the group of which a layer makes channels.
 
         Raises:
             ValueError: If no group makes its channels in a layer of this name.
@@ -106,7 +106,7 @@ class ChannelGraph:
         raise ValueError(f"layer {name!r} has no channels that can be pruned{''.join(reasons)}")
 
     def layer_axes(self, model: nn.Module) -> Iterator[tuple[str, Axis]]:
-        """All dimensions that shrink, each with the full name of its parameter or buffer."""
+        """Yield all dimensions that shrink, each with the full name of its parameter or buffer."""
         for name, channels in self.layers.items():
             for axis in known_layers.axes(model.get_submodule(name), channels.inputs, channels.outputs):
                 yield name_within(name, axis.tensor), axis
@@ -119,7 +119,7 @@ class ChannelGraph:
 
 
 def channel_graph(model: nn.Module, input_shape: tuple[int, ...]) -> ChannelGraph:
-    """Follows the channels through a model.
+    """Find out which channels of a model can be cut, and which only together.
 
     What can't be followed stays, with a reason: what meets an index, a flag or a buffer that is in no state dict (a
     file of the cut model could not bring it back), and a LayerNorm's subclass that has further tensors.
@@ -197,14 +197,14 @@ def _not_followed(
 
 
 def _why_not_called(name: str, met: Trace) -> str:
-    """The reason of the layer, or of the innermost module around it that has one."""
+    """Return the reason of the layer, or of the innermost module around it that has one."""
     while name and name not in met.pinned_layers:
         name = name.rpartition(".")[0]
     return met.pinned_layers.get(name, "it is never called")
 
 
 def _free_axis(name: str, units: Tensor) -> Axis | None:
-    """The dimension of a parameter along which units lie; None if nothing of it can go."""
+    """Return the dimension of a parameter along which units lie; None if nothing of it can go."""
     if bool((units < 0).all()):
         return None
     (dim,) = varying_dims(units)

@@ -13,7 +13,7 @@ from compression.pruning.graph import ChannelGraph, LayerChannels
 
 
 def mask(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Module:
-    """A copy of the model in which channels that aren't selected contribute exactly nothing downstream.
+    """Return a copy of the model in which channels that aren't selected contribute exactly nothing downstream.
 
     All weights, biases, gammas and betas that `prune` cuts are zero, among them those that read the channel where its
     group ends; so the outputs are those of the cut model, whatever lies between: a BatchNorm's beta, a sigmoid. Layers

@@ -47,7 +47,7 @@ class PruningReport:
 
 
 def report(graph: ChannelGraph, scores: Scores, selection: Selection) -> PruningReport:
-    """Tells what a selection does to each layer of the graph's model.
+    """Tell what a selection does to each layer of the graph's model.
 
     Args:
         graph: Of the model.

@@ -5,7 +5,9 @@ from math import floor
 
 
 def share_of(count: int, share: float) -> int:
-    """The share of a count, rounded down: 29 of 100 at 0.29, where the product of binary floats is below 29.
+    """Return the share of a count, rounded down.
+
+    29 of 100 at 0.29, where the product of binary floats is below 29.
 
     Args:
         count: Of all.

@@ -30,7 +30,7 @@ Rule = Callable[[Trace, fx.Node, nn.Module, Arguments], object]
 
 
 def trace(model: nn.Module, input_shape: tuple[int, ...], rules: Mapping[object, Rule], into: Trace) -> Trace:
-    """Follows the channels of one input through the model's graphs in training and in evaluation mode.
+    """Follow the channels of one input through the model's graphs in training and in evaluation mode.
 
     Args:
         model: Stays as it is.
@@ -48,7 +48,10 @@ def trace(model: nn.Module, input_shape: tuple[int, ...], rules: Mapping[object,
 
 
 def without_data(model: nn.Module) -> nn.Module:
-    """A copy on the meta device; no data is copied but a ChannelOrder's, which tells what becomes of channels."""
+    """Return a copy on the meta device.
+
+    No data is copied but that of a ChannelOrder, which tells what becomes of channels.
+    """
     memo: dict[int, object] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         empty = torch.empty_like(tensor, device="meta")
@@ -146,7 +149,7 @@ def _rule(node: fx.Node, shadow: nn.Module, rules: Mapping[object, Rule]) -> Rul
 
 
 def _collect(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
-    """A named tuple of activations, as models with several heads return."""
+    """Make a named tuple of activations, as models with several heads return."""
     assert callable(node.target)
     return node.target(*arguments[0], **arguments[1])
 
@@ -174,6 +177,6 @@ def _layer(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) 
 
 
 def _shape_out(node: fx.Node, shadow: nn.Module, arguments: Arguments) -> tuple[int, ...]:
-    """Of a layer's output; no dimension if it is no tensor."""
+    """Return the shape of a layer's output; () if that is no tensor."""
     result = run_on_meta(node, shadow, arguments)
     return tuple(result.shape) if isinstance(result, Tensor) else ()

@@ -31,12 +31,12 @@ class Numbering:
     reason: Callable[[Tensor], str]
 
     def units(self, ids: Tensor) -> Tensor:
-        """The unit of each id, in its shape."""
+        """Return the unit of each id, in the ids' shape."""
         return torch.where(ids >= 0, self.of_id[ids.clamp(min=0)], -1)
 
 
 def number_units(model: nn.Module, met: Trace) -> Numbering:
-    """Joins what hangs together to units, and units that one layer makes to groups.
+    """Join channels that hang together to units, and units that one layer makes to groups.
 
     Args:
         model: The traced one.
@@ -55,12 +55,12 @@ def number_units(model: nn.Module, met: Trace) -> Numbering:
 
 
 def _carries(model: nn.Module, name: str) -> bool:
-    """Whether each channel out is tied to one that comes in, as in a depthwise convolution."""
+    """Tell whether each channel out is tied to one that comes in, as in a depthwise convolution."""
     return known_layers.gives_up_groups(model.get_submodule(name))
 
 
 def _layer_ties(model: nn.Module, met: Trace) -> Iterator[Tensor]:
-    """Rows of channels that hang together within a layer, or because it is called more than once."""
+    """Yield rows of channels that hang together within a layer, or because it is called more than once."""
     first: dict[str, Tensor] = {}
     for call in met.calls:
         before = first.setdefault(call.layer, call.inputs)
@@ -70,7 +70,7 @@ def _layer_ties(model: nn.Module, met: Trace) -> Iterator[Tensor]:
 
 
 def _components(total: int, edges: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """The connected component of each channel; of pairs with a channel that can't go, `_pinned` takes care."""
+    """Return the connected component of each channel; pairs with one that can't go are left to `_pinned`."""
     pairs = [torch.stack([first.flatten(), second.flatten()]) for first, second in edges]
     joined = torch.cat(pairs, 1) if pairs else torch.empty(2, 0, dtype=torch.int64)
     joined = joined[:, (joined >= 0).all(0)]
@@ -79,7 +79,7 @@ def _components(total: int, edges: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def _pinned(model: nn.Module, met: Trace, component: Tensor) -> tuple[Tensor, list[str]]:
-    """For each component the place of the first reason why it must stay, -1 if it need not, and the reasons."""
+    """Return for each component the place of the first reason why it must stay, else -1, and the reasons."""
     why, reasons = torch.full((int(component.max()) + 1,), -1), list[str]()
 
     def pin(ids: Tensor, reason: str) -> None:
@@ -108,7 +108,7 @@ def _pinned(model: nn.Module, met: Trace, component: Tensor) -> tuple[Tensor, li
 
 
 def _shared(model: nn.Module) -> dict[str, str]:
-    """Layers whose parameter is another's, too."""
+    """Tell which layers share a parameter with others."""
     owners: dict[int, list[str]] = {}
     for name, module in model.named_modules():
         for parameter in module.parameters(recurse=False):
@@ -129,7 +129,7 @@ def _unreplaceable(model: nn.Module) -> dict[str, str]:
 
 
 def _ordered(component: Tensor, stays: Tensor, makers: list[Tensor], total: int) -> tuple[Tensor, list[range]]:
-    """Numbers the components that can go, group by group, in the order of the channels that are made first."""
+    """Number the components that can go, group by group, in the order of the channels that are made first."""
     sets = len(stays)
     edges, first = list[tuple[Tensor, Tensor]](), torch.full((sets,), total)
     for place, outputs in enumerate(makers):

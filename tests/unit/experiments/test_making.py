@@ -74,7 +74,7 @@ def test_weights_are_written_in_their_bits(tmp_path, bits, width):
     built = Built({"weight": torch.linspace(-1, 1, 1000)}, {}, bits=bits)
     size = write_weights(built, tmp_path / "weights")
     assert size == (tmp_path / "weights").stat().st_size
-    assert load_file(tmp_path / "weights")["weight"].element_size() == width
+    assert max(load_file(tmp_path / "weights").values(), key=len).element_size() == width
     assert 1000 * width < size < 1000 * width + 300
 
 
