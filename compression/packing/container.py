@@ -47,8 +47,8 @@ def write(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
 
     Args:
         path: File to write or replace, in a folder that exists.
-        header: What JSON can hold.
-        tensors: By name, of any layout and device.
+        header: Anything that JSON can hold, by name.
+        tensors: Tensors by name, of any layout and device.
 
     Returns:
         Size of the file in bytes.

@@ -47,7 +47,7 @@ class CastTensor:
 
     Attributes:
         values: float16 or bfloat16.
-        dtype: What it becomes again.
+        dtype: The type that it becomes again.
     """
 
     values: Tensor
@@ -75,7 +75,7 @@ def encode_tensors(
     """Turn tensors into header entries and what is stored.
 
     Args:
-        tensors: By name.
+        tensors: Tensors by name.
         entropy_coded: Whether codes may be entropy-coded where that is smaller.
 
     Returns:
@@ -127,7 +127,7 @@ def stored_size(entry: Mapping[str, Any]) -> int:
     """Return the bytes that a tensor takes in the file, its scales, zero points or centroids included.
 
     Args:
-        entry: As `encode_tensors` gave it.
+        entry: An entry as `encode_tensors` returns it.
     """
     if entry["kind"] == "plain":
         return int(math.prod(entry["shape"])) * _dtype(entry["type"]).itemsize
@@ -200,7 +200,7 @@ def decode_tensors(entries: object, stored: Mapping[str, Tensor], limit: int = D
     """Turn header entries and what is stored back into tensors.
 
     Args:
-        entries: As `encode_tensors` gave them; anything else is an error.
+        entries: Entries as `encode_tensors` returns them; anything else is an error.
         stored: The file's tensors.
         limit: Most bytes that all of them may take as float32. It is checked before anything is decoded.
 

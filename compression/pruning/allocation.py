@@ -24,9 +24,9 @@ def keep_counts(graph: ChannelGraph, scores: Scores, counts: Mapping[str, int]) 
     A unit without which a layer would have no channel stays before others of higher score.
 
     Args:
-        graph: Whose groups are selected from.
-        scores: Of its units.
-        counts: By group, how many stay.
+        graph: The graph of whose groups units are selected.
+        scores: The scores of its units.
+        counts: How many units stay, by name of the group.
 
     Raises:
         ValueError: If a group has no scores, or a count is out of bounds; the message names the group.
@@ -102,11 +102,11 @@ def remove_until(model: nn.Module, graph: ChannelGraph, order: Sequence[int], co
     `lambda model: multiply_accumulates(model, input_shape)`.
 
     Args:
-        model: The graph's; stays as it is.
-        graph: Of this model.
+        model: The model that the graph was made of; stays as it is.
+        graph: The channel graph of this model.
         order: Units to remove, the first first.
-        cost: What is bounded.
-        budget: Its bound.
+        cost: Measures what is bounded.
+        budget: The largest cost allowed.
 
     Raises:
         ValueError: If the budget can't be met, the message tells the least cost; or the graph doesn't fit.

@@ -1,4 +1,9 @@
-"""Where each entry of a tensor comes from: the numbers of the channels, in place of the values."""
+"""Activations with the numbers (ids) of channels in place of values: which channel does each entry belong to?
+
+    along(torch.tensor([7, 8, 9]), (2, 3, 4, 4), dim=1)     # two images of 4 x 4 pixels; their channels are 7, 8 and 9
+
+Operations that only move entries (`view`, `permute`, `cat`) are run on the ids as they are.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +14,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Channels:
-    """Stands for an activation while a model is traced.
+    """What stands for an activation while a model is traced.
 
     Attributes:
-        ids: int64 of the activation's shape: for each entry the channel that it belongs to. A negative id
-            is a channel that can't be cut. Dimensions along which all is equal are expanded, not stored.
+        ids: int64 of the activation's shape: the channel that each entry belongs to. A channel that can't be cut has a
+            negative id. Dimensions along which all ids are equal are expanded, not stored.
     """
 
     ids: Tensor

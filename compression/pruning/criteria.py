@@ -1,4 +1,8 @@
-"""How much a channel matters: one score for each unit of each group, low for what goes first."""
+"""How much channels matter: a score for each unit of each group; units of low score go first.
+
+scores = filter_norm(model, graph, order=2)
+scores.values["layer1.0.conv1"]         # float64, one score for each unit of this group
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,8 +22,8 @@ class Scores:
     """Scores of a graph's units.
 
     Attributes:
-        values: By group name, float64 of shape (units of the group,).
-        unscored: By name of a group without scores, the reason; nothing of it is pruned.
+        values: Scores by name of the group, float64 of shape (units of the group,).
+        unscored: Why a group has no scores, by its name; nothing of it is pruned.
 
     Raises:
         ValueError: If scores aren't one-dimensional or hold NaN; the message names the group.
@@ -56,8 +60,8 @@ def filter_norm(model: nn.Module, graph: ChannelGraph, order: float) -> Scores:
     """Score units by the norm of the filters that make them, the mean over a unit's filters (Li et al., 2017).
 
     Args:
-        model: The graph's.
-        graph: Whose units are scored.
+        model: The model that the graph was made of.
+        graph: The graph whose units are scored.
         order: 1 for the sum of magnitudes, 2 for the Euclidean norm.
     """
     norms = {
@@ -91,8 +95,8 @@ def taylor(
     flags, gradients and BatchNorm statistics stay as they are.
 
     Args:
-        model: The graph's.
-        graph: Whose units are scored.
+        model: The model that the graph was made of.
+        graph: The graph whose units are scored.
         batches: Inputs and targets, on the model's device.
         loss: Maps the model's outputs and the targets to a scalar.
 

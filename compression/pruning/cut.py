@@ -1,4 +1,7 @@
-"""Channels cut out of a model, which gets physically smaller."""
+"""Channels cut out of a model, whose tensors get smaller.
+
+small = prune(model, graph, {"layer1.0.conv1": torch.tensor([0, 2, 5])})    # of this group three units stay
+"""
 
 import copy
 from collections.abc import Mapping
@@ -26,8 +29,8 @@ def prune(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Mod
 
     Args:
         model: Stays as it is.
-        graph: Of this model.
-        selection: What stays.
+        graph: The channel graph of this model.
+        selection: The units that stay.
 
     Raises:
         ValueError: If the selection or graph doesn't fit the model, a layer is masked, or the model's code can't run
@@ -93,8 +96,8 @@ def cut_channels(model: nn.Module, graph: ChannelGraph, keep: Tensor) -> None:
 
     Args:
         model: Changed.
-        graph: Of this model.
-        keep: As by `units_to_keep`.
+        graph: The channel graph of this model.
+        keep: Flags as `units_to_keep` makes them.
     """
     for name, axis in list(graph.layer_axes(model)):
         index = keep[axis.units].nonzero().flatten()

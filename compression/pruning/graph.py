@@ -1,4 +1,23 @@
-"""Which channels of a model can be cut, and which only together (Fang et al., DepGraph, 2023)."""
+"""Which channels of a model can be cut, and which only together (Fang et al., DepGraph, 2023).
+
+For a simple network Conv2d(3, 4) -> BatchNorm2d(4) -> ReLU -> Conv2d(4, 2), its layers named 0, 1, 2 and 3, there is one
+group of four units. Unit i is channel i of layer 0. To cut it is to cut
+
+    0.weight[i], 0.bias[i]                                          which make the channel,
+    1.weight[i], 1.bias[i], 1.running_mean[i], 1.running_var[i]     which normalize it,
+    3.weight[:, i]                                                  which read it.
+
+The two channels of layer 3 are the model's output and must stay:
+
+    print(channel_graph(network, (3, 8, 8)))
+
+         4 units: 0
+         2 channels of 3 stay: it is the model's output (at 'output')
+
+Where a model adds the outputs of two layers, as a residual block does, the layers are in one group, and unit i is
+channel i of both: they go together or not at all. Behind a `flatten`, a unit's part of a linear layer's inputs are all
+positions of its channel.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,13 +37,14 @@ from compression.pruning.units import Numbering, number_units
 
 @dataclass(frozen=True)
 class Group:
-    """Layers that share channels, so that cutting one cuts the others.
+    """Layers that share channels, so that cutting channels of one cuts those of the others.
 
     Attributes:
         name: The first of `layers`.
         layers: Those that make the channels: convolutions and linear layers.
         norms: Those that scale them: normalization layers.
-        units: The smallest sets of channels that can go, in the order of the first layer's channels.
+        units: Numbers of its units, the smallest sets of channels that can go, in the order of the first layer's
+            channels.
     """
 
     name: str
@@ -56,7 +76,7 @@ class LayerChannels:
         inputs: int64 of shape (input channels,).
         outputs: int64 of shape (output channels,).
         dim: Dimension of its input along which they lie.
-        shape: Of its input, for a batch of two.
+        shape: Shape of its input, for a batch of two.
     """
 
     inputs: Tensor
@@ -75,11 +95,12 @@ class ChannelGraph:
     """The channels of a model; made by `channel_graph`.
 
     Attributes:
-        groups: What can be pruned.
-        unprunable: What can't, with the reasons; a layer may be in both if some of its channels can go.
+        groups: The groups of units that can be pruned.
+        unprunable: The layers that can't, with the reasons; a layer may be in both if some of its channels can go.
         layers: Every layer that was called and can be followed, by name.
-        free: Parameters and buffers that the model itself adds or multiplies: the dimension that is cut.
-        input_shape: Of one input, without the batch.
+        free: Parameters and buffers that belong to no known layer, as a scale that the model itself multiplies by: the
+            dimension of each that is cut.
+        input_shape: Shape of one input, without the batch.
     """
 
     groups: tuple[Group, ...]
@@ -121,12 +142,13 @@ class ChannelGraph:
 def channel_graph(model: nn.Module, input_shape: tuple[int, ...]) -> ChannelGraph:
     """Find out which channels of a model can be cut, and which only together.
 
-    What can't be followed stays, with a reason: what meets an index, a flag or a buffer that is in no state dict (a
-    file of the cut model could not bring it back), and a LayerNorm's subclass that has further tensors.
+    The model is traced with numbered channels in place of numbers. Channels that can't be followed stay, with the reason:
+    those that meet an index, a flag or a buffer that is in no state dict (a file of the cut model could not bring it
+    back), and those of a LayerNorm's subclass that has further tensors.
 
     Args:
         model: Any that `torch.fx` can trace, in training and in evaluation mode; stays as it is.
-        input_shape: Of one input, without the batch, as small as the model can take: (3, 32, 32).
+        input_shape: Shape of one input, without the batch, as small as the model can take: (3, 32, 32).
 
     Raises:
         ValueError: If the model can't be traced or can't take such an input; the message names the operation.

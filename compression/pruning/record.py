@@ -30,7 +30,7 @@ class Call:
         inputs: int64 ids of shape (input channels,).
         outputs: int64 ids of shape (output channels,).
         dim: Dimension of the input along which they lie.
-        shape: Of the input.
+        shape: Shape of the input.
     """
 
     layer: str
@@ -62,13 +62,14 @@ class Trace:
     """What was met on the way.
 
     Attributes:
-        outputs: By layer, ids of the channels that it makes; given ones are used, missing ones are numbered.
-        free: By parameter or buffer that the model itself adds or multiplies, ids of its shape; as `outputs`.
+        outputs: Ids of the channels that a layer makes, by its name. Given ones are used, missing ones numbered.
+        free: Ids, in its shape, of a parameter or buffer that the model itself adds or multiplies, by its name; as
+            `outputs`.
         first_number: The first id that `numbers` gives.
         calls: Calls of layers, in order.
         ties: Channels that hang together.
         pins: Channels that must stay.
-        pinned_layers: By layer whose tensors something else uses as well, the reason.
+        pinned_layers: Why a layer must stay as it is, by its name: something else uses its tensors as well.
     """
 
     outputs: dict[str, Tensor] = field(default_factory=dict)

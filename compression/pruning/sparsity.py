@@ -68,7 +68,7 @@ def n_m_masks(model: nn.Module, n: int = 2, m: int = 4) -> dict[str, Tensor]:
     groups. Weights that don't fit get no mask; `n_m_left_dense` names them.
 
     Args:
-        model: Of which `prunable_weights` are masked; stays as it is.
+        model: The model whose `prunable_weights` are masked; stays as it is.
         n: How many stay of each m, from 1 to m.
         m: Length of the pattern.
 
@@ -123,7 +123,7 @@ def apply_masks(model: nn.Module, masks: Masks) -> None:
 
     Args:
         model: Changed in place.
-        masks: For any of its parameters.
+        masks: Masks for any of its parameters.
 
     Raises:
         ValueError: If a name or shape doesn't fit the model; it is then unchanged.

@@ -34,9 +34,9 @@ def trace(model: nn.Module, input_shape: tuple[int, ...], rules: Mapping[object,
 
     Args:
         model: Stays as it is.
-        input_shape: Of one input, without the batch.
-        rules: For functions, and names of tensor methods, what they do to channels; others are not understood.
-        into: Takes what is met; its `outputs` and `free` are used where they hold a name.
+        input_shape: Shape of one input, without the batch.
+        rules: What functions and tensor methods do to channels, by function or name; others are not understood.
+        into: Records what is met; its `outputs` and `free` are used where they hold a name.
 
     Raises:
         ValueError: If `torch.fx` can't trace the model, or it can't take such an input.

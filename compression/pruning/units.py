@@ -1,4 +1,9 @@
-"""The smallest sets of channels that can go, and the groups that they form."""
+"""The smallest sets of channels that can go (units), and the groups that they form.
+
+In `conv_b(relu(conv_a(x) + x))` channel i of `conv_a` is tied to channel i of x. Tied channels are joined to one unit,
+and all units that have a channel made by `conv_a` to one group. If x is the model's input, whose channels must stay, the
+unit is pinned, and the reason kept.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +28,7 @@ class Numbering:
     Attributes:
         of_id: int64: for each channel id its unit, -1 if it must stay.
         groups: The units of each group.
-        reason: Of a channel id, why it must stay.
+        reason: Tells why the channel of an id must stay.
     """
 
     of_id: Tensor
@@ -39,8 +44,8 @@ def number_units(model: nn.Module, met: Trace) -> Numbering:
     """Join channels that hang together to units, and units that one layer makes to groups.
 
     Args:
-        model: The traced one.
-        met: What was met in it.
+        model: The model that was traced.
+        met: The trace of it.
     """
     ids = [*met.outputs.values(), *met.free.values()]
     total = 1 + max((int(part.max()) for part in ids if part.numel()), default=0)

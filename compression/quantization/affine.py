@@ -144,7 +144,7 @@ def quantize_affine(tensor: Tensor, spec: AffineSpec, name: str = "tensor") -> A
 
     Args:
         tensor: Floating point; taken as float32.
-        spec: How.
+        spec: How to quantize.
         name: What an error calls the tensor.
 
     Returns:
@@ -177,7 +177,7 @@ def grid_of_range(low: Tensor, high: Tensor, spec: AffineSpec, least: float = 0.
     Args:
         low: float64, (channels,) or (1,), none above zero.
         high: Of the same shape, none below zero.
-        spec: Its rule is not used.
+        spec: Gives bits, symmetry and axis; its rule is not used.
         least: Smallest scale allowed; float32's least normal number if that is larger.
     """
     limits = torch.finfo(torch.float32)

@@ -52,10 +52,10 @@ def fake_quantize(values: Tensor, grid: Grid) -> Tensor:
 
 
 class FakeQuantize(nn.Module):
-    """Rounds what passes through it to a grid.
+    """A layer that rounds what passes through it to a grid.
 
     Args:
-        grid: Which one. Scale and zero point become buffers.
+        grid: The grid. Its scale and zero point become buffers.
         ranges: Rule by which the grid is fitted anew to each tensor; None leaves it as it is.
     """
 
@@ -109,7 +109,8 @@ def quantize_weights(model: nn.Module, spec: AffineSpec, skip: Iterable[str] = (
 
     Args:
         model: Stays as it is.
-        spec: How. With `axis=0` a transposed convolution's channels are taken from dimension 1, where they lie.
+        spec: How to quantize. With `axis=0` a transposed convolution's channels are taken from dimension 1, where
+            they lie.
         skip: Names of layers to leave as they are.
 
     Raises:

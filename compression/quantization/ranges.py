@@ -28,7 +28,7 @@ MOST_VALUES_OF_A_QUANTILE: Final = 1 << 20
 
 
 class RangeRule(Protocol):
-    """Chooses a range for each row."""
+    """A rule that chooses a range for each row."""
 
     def __call__(self, rows: Tensor, levels: int, symmetric: bool) -> tuple[Tensor, Tensor]:
         """Choose a range for each row.
