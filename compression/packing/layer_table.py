@@ -153,7 +153,7 @@ _WITHOUT_DEVICE: Final = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.GELU, nn.
 
 
 class _Missing(nn.Identity):
-    """Stands for a child that the base model does not have, until its own row of the table builds it.
+    """A child that the base model does not have, until its own row of the table builds it.
 
     Args:
         trained: Tells which parameters are trained in the base's layer that this child replaces a part of.

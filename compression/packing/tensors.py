@@ -239,7 +239,7 @@ def _check_total(entries: list[dict[str, Any]], limit: int) -> None:
 
 
 class _Reader:
-    """Takes numbers from the front of what is stored."""
+    """What is stored, of which numbers are taken from the front."""
 
     def __init__(self, stored: Mapping[str, Tensor]) -> None:
         self.rest = dict(stored)

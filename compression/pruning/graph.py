@@ -1,7 +1,7 @@
 """Which channels of a model can be cut, and which only together (Fang et al., DepGraph, 2023).
 
-For a simple network Conv2d(3, 4) -> BatchNorm2d(4) -> ReLU -> Conv2d(4, 2), its layers named 0, 1, 2 and 3, there is one
-group of four units. Unit i is channel i of layer 0. To cut it is to cut
+For a simple network Conv2d(3, 4) -> BatchNorm2d(4) -> ReLU -> Conv2d(4, 2), its layers named 0, 1, 2 and 3, there is
+one group of four units. Unit i is channel i of layer 0. To cut it is to cut
 
     0.weight[i], 0.bias[i]                                          which make the channel,
     1.weight[i], 1.bias[i], 1.running_mean[i], 1.running_var[i]     which normalize it,
@@ -142,9 +142,9 @@ class ChannelGraph:
 def channel_graph(model: nn.Module, input_shape: tuple[int, ...]) -> ChannelGraph:
     """Find out which channels of a model can be cut, and which only together.
 
-    The model is traced with numbered channels in place of numbers. Channels that can't be followed stay, with the reason:
-    those that meet an index, a flag or a buffer that is in no state dict (a file of the cut model could not bring it
-    back), and those of a LayerNorm's subclass that has further tensors.
+    The model is traced with numbers of channels in place of values. Channels that can't be followed stay, with the
+    reason: those that meet an index, a flag or a buffer that is in no state dict (a file of the cut model could not
+    bring it back), and those of a LayerNorm's subclass that has further tensors.
 
     Args:
         model: Any that `torch.fx` can trace, in training and in evaluation mode; stays as it is.

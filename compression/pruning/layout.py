@@ -1,8 +1,8 @@
 """What happens to channels in operations that move entries: views, permutations, concatenation, splitting.
 
-Each function here is a rule: it is called with the trace that takes ties and pins, the operation's node in the `torch.fx`
-graph, the model without data, and the operation's arguments with `Channels` in place of activations. It returns what
-stands for the operation's result.
+Each public function here is a rule. It is called with the trace that takes ties and pins, the operation's node in the
+`torch.fx` graph, the model without data, and the operation's arguments with `Channels` in place of activations. It
+returns what stands for the operation's result.
 """
 
 import operator

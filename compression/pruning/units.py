@@ -1,8 +1,8 @@
 """The smallest sets of channels that can go (units), and the groups that they form.
 
-In `conv_b(relu(conv_a(x) + x))` channel i of `conv_a` is tied to channel i of x. Tied channels are joined to one unit,
-and all units that have a channel made by `conv_a` to one group. If x is the model's input, whose channels must stay, the
-unit is pinned, and the reason kept.
+In `conv_c(conv_a(x) + conv_b(x))` channel i of `conv_a` is tied to channel i of `conv_b`. Tied channels are joined to
+one unit, and all units of which one layer makes channels to one group. Added to x itself, the model's input, whose
+channels must stay, a channel of `conv_a` is pinned, and the reason kept.
 """
 
 from collections import Counter
@@ -134,7 +134,7 @@ def _unreplaceable(model: nn.Module) -> dict[str, str]:
 
 
 def _ordered(component: Tensor, stays: Tensor, makers: list[Tensor], total: int) -> tuple[Tensor, list[range]]:
-    """Number the components that can go, group by group, in the order of the channels that are made first."""
+    """Assign numbers to the components that can go, group by group, in the order in which their channels are made."""
     sets = len(stays)
     edges, first = list[tuple[Tensor, Tensor]](), torch.full((sets,), total)
     for place, outputs in enumerate(makers):
