@@ -14,8 +14,8 @@ What goes with them:
 * `layers`: what the methods need to know of layers
 * `cli`: the command line
 
-This package itself gives `parameter_count` and `multiply_accumulates` (what a model costs), `reestimate_batch_norm`
-(running statistics measured anew), `tapped` (what layers take and return) and `export_onnx`.
+This package itself gives `parameter_count` and `multiply_accumulates` (what a model costs), `tapped` (what its layers
+take and return while it runs) and `export_onnx`.
 """
 
 from typing import TYPE_CHECKING
@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 from compression.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from compression.batch_norm import reestimate_batch_norm
     from compression.cost import multiply_accumulates, parameter_count
     from compression.onnx_export import export_onnx
     from compression.taps import Run, Taps, tapped
@@ -31,7 +30,6 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "batch_norm": "reestimate_batch_norm",
             "cost": "multiply_accumulates parameter_count",
             "onnx_export": "export_onnx",
             "taps": "Run Taps tapped",
@@ -44,6 +42,5 @@ __all__ = [
     "export_onnx",
     "multiply_accumulates",
     "parameter_count",
-    "reestimate_batch_norm",
     "tapped",
 ]

@@ -158,7 +158,9 @@ def test_what_is_claimed_planned_or_kept_reaches_no_builder(builder):
 
 def test_training_does_not_reach_what_only_compresses():
     reached = reachable_modules(["experiments.builders.train", "experiments.making"])
-    apart = {f"compression.{name}" for name in ("architecture", "batch_norm", "distillation", "low_rank", "pruning")}
+    apart = {
+        f"compression.{name}" for name in ("architecture", "layers.batch_norm", "distillation", "low_rank", "pruning")
+    }
     packing = {"compression.packing.model_file", "experiments.builders.compressed", "experiments.builders.teaching"}
     assert not (apart | packing | {"experiments.builders.quantize", "experiments.frozen_teacher"}) & reached
 

@@ -415,7 +415,7 @@ def test_the_example_of_the_modules_docstring_is_true():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
     graph = channel_graph(network, (3, 8, 8))
     assert textwrap.indent(str(graph), "    ") in graph_module.__doc__
-    cut = {(name, axis.dim) for name, axis in graph.layer_axes(network) if (axis.units == torch.arange(4)).all()}
+    cut = {(name, axis.dim) for name, axis in graph.layer_axes(network) if torch.equal(axis.units, torch.arange(4))}
     tensors = "0.weight 0.bias 1.weight 1.bias 1.running_mean 1.running_var"
     assert cut == {*((name, 0) for name in tensors.split()), ("3.weight", 1)}
     assert all(f"{name}[i]" in graph_module.__doc__ for name in tensors.split())
