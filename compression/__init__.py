@@ -14,9 +14,9 @@ What goes with them:
 * `layers`: what the methods need to know of layers
 * `cli`: the command line
 
-This package itself gives `parameter_count` and `multiply_accumulates` (what a model costs), `reestimate_batch_norm`
-(running statistics measured anew), `tapped` (what layers take and return), `export_onnx` (quantized models as ONNX that
-runtimes compute in int8, exactly on every CPU) and `open_session` (opens them).
+This package itself gives `parameter_count` and `multiply_accumulates` (what a model costs), `tapped` (what its layers
+take and return while it runs), `export_onnx` (quantized models as ONNX that runtimes compute in int8, exactly on every
+CPU) and `open_session` (opens them).
 """
 
 from typing import TYPE_CHECKING
@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 from compression.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from compression.batch_norm import reestimate_batch_norm
     from compression.cost import multiply_accumulates, parameter_count
     from compression.onnx_export import export_onnx
     from compression.onnx_session import open_session
@@ -33,7 +32,6 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "batch_norm": "reestimate_batch_norm",
             "cost": "multiply_accumulates parameter_count",
             "onnx_export": "export_onnx",
             "onnx_session": "open_session",
@@ -48,6 +46,5 @@ __all__ = [
     "multiply_accumulates",
     "open_session",
     "parameter_count",
-    "reestimate_batch_norm",
     "tapped",
 ]

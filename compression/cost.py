@@ -22,7 +22,7 @@ def multiply_accumulates(model: nn.Module, input_shape: tuple[int, ...]) -> int:
 
     Args:
         model: Takes one batch of floating-point numbers, of whatever precision.
-        input_shape: Of one input, without the batch: (channels, height, width) for images.
+        input_shape: Shape of one input, without the batch: (channels, height, width) for images.
 
     Raises:
         ValueError: If the shape holds a number below 1, the model can't take such an input, or it needs the

@@ -12,7 +12,7 @@ A package's `__init__`, whose one public name lies in its module `cut`:
 
 import sys
 from collections.abc import Callable, Mapping
-from importlib import import_module
+from pkgutil import resolve_name
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
@@ -31,6 +31,6 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
     def get(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{homes[name]}"), name)
+        return resolve_name(f"{package}.{homes[name]}:{name}")
 
     return get, lambda: sorted({*vars(sys.modules[package]), *homes})

@@ -95,7 +95,7 @@ def tapped(model: nn.Module, names: Iterable[str]) -> Iterator[Taps]:
 
     Args:
         model: Runs inside of the context.
-        names: Of layers, as in `get_submodule`.
+        names: Names of layers, as in `get_submodule`.
 
     Raises:
         ValueError: If the model holds no layer of a name.

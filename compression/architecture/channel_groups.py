@@ -27,11 +27,11 @@ _PRICES_A_GROUP = 8
 
 @dataclass(frozen=True)
 class ChannelGroups:
-    """Channels of each group, as indices: every input and every output channel is in one group.
+    """The channels of each group, as indices. Every input channel and every output channel is in one group.
 
     Attributes:
-        inputs: As many in each group.
-        outputs: As many in each group.
+        inputs: The input channels of each group, as many in each.
+        outputs: The output channels of each group, as many in each.
     """
 
     inputs: tuple[tuple[int, ...], ...]
@@ -52,18 +52,18 @@ def contiguous_groups(conv: nn.Conv2d, groups: int) -> ChannelGroups:
 def best_groups(conv: nn.Conv2d, groups: int, moments: PatchMoments | None = None) -> ChannelGroups:
     """Choose groups of channels that keep much of a convolution's energy within them.
 
-    To find the best is a hard problem (balanced biclustering). Given the inputs' groups, the outputs' best
-    ones are an assignment problem, solved exactly, and the other way round; so they alternate until nothing
-    improves, from neighbouring channels, from inputs that feed the same outputs and from some others, and the
-    best end is taken. A kernel that is block-diagonal under some order of its channels, and full inside of its
-    blocks, is found as such.
+    Finding the best groups is a hard problem (balanced biclustering). But given the groups of the inputs, the best
+    groups of the outputs are an assignment problem, which is solved exactly; so are those of the inputs given the
+    outputs'. The two take turns until nothing improves. This is done from several starts (neighbouring channels, inputs
+    that feed the same outputs, some random ones), and the best end is taken. A kernel that is block-diagonal in some
+    order of its channels, and full inside of its blocks, is found as such.
 
     Args:
         conv: Ungrouped; stays as it is.
         groups: Divides both channel counts.
-        moments: Of what `conv` sees: an input channel then counts by what it adds to the outputs. Of the inputs'
-            groups that are met, starts, ends and those found without moments, the best for `fit_grouped` with these
-            moments are taken, and for them the best outputs' groups: no other of these loses less.
+        moments: Moments of the patches that `conv` sees. With them an input channel counts by what it adds to the
+            outputs, and the search is compared with the one without them: of all groups of inputs that either starts
+            from or ends in, those are taken with which `fit_grouped` loses least, given these moments.
 
     Raises:
         ValueError: If `conv` is grouped, `groups` doesn't divide both its channel counts, the moments are not

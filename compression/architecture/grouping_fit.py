@@ -24,8 +24,9 @@ def fit_grouped(conv: nn.Conv2d, groups: ChannelGroups, *, moments: PatchMoments
 
     Args:
         conv: Ungrouped; stays as it is.
-        groups: Of its channels.
-        moments: Of what `conv` sees: makes the outputs' mean squared error small, not the kernel's.
+        groups: The groups of its channels.
+        moments: Moments of the patches that `conv` sees. With them the outputs' mean squared error is made small,
+            without them the kernel's.
 
     Returns:
         The group convolution, with a bias if `conv` has one, between two `ChannelOrder`s. They are there for

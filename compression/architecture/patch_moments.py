@@ -21,7 +21,7 @@ class PatchMoments:
     """Moments over all positions of all images, in float64.
 
     Attributes:
-        mean: Of a patch x, flattened as the kernel is (channels, height, width): shape (d,).
+        mean: The mean of a patch x, flattened as the kernel is (channels, height, width): shape (d,).
         second: The mean of x x^T, shape (d, d).
     """
 
@@ -57,7 +57,7 @@ def measure_patch_moments(model: nn.Module, names: Iterable[str], batches: Itera
 
     Args:
         model: On the batches' device; its training flags are put back.
-        names: Of Conv2d layers, as in `get_submodule`.
+        names: Names of Conv2d layers, as in `get_submodule`.
         batches: Inputs of the model.
 
     Raises:

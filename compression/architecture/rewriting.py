@@ -51,7 +51,8 @@ def rewrite_separable(
     Args:
         model: Stays as it is.
         multiplier: Depthwise filters for each input channel, from 1; fewer where fewer lose nothing.
-        moments: By layer, of all that will be rewritten (`separable_convolutions`), on the model as it is.
+        moments: Patch moments by layer, measured on the model as it is, of all layers that will be rewritten:
+            `separable_convolutions` lists them.
         skip: Names of layers to leave as they are, or of modules that hold such.
 
     Raises:
@@ -86,8 +87,9 @@ def rewrite_grouped(
 
     Args:
         model: Stays as it is.
-        groups: From 2.
-        moments: By layer, of all that will be rewritten (`grouped_convolutions`), on the model as it is.
+        groups: The number of groups, at least 2.
+        moments: Patch moments by layer, measured on the model as it is, of all layers that will be rewritten:
+            `grouped_convolutions` lists them.
         skip: Names of layers to leave as they are, or of modules that hold such.
 
     Raises:

@@ -32,7 +32,8 @@ def fit_separable(
     Args:
         conv: Ungrouped, I channels to O by a kernel of k positions; stays as it is.
         multiplier: Depthwise filters for each input channel, from 1 to min(O, k), where nothing is lost.
-        moments: Of what `conv` sees: makes the outputs' mean squared error small, not the kernel's.
+        moments: Moments of the patches that `conv` sees. With them the outputs' mean squared error is made small,
+            without them the kernel's.
         sweeps: Rounds in which the depthwise filters are fitted to the pointwise weights, and these to them;
             none enlarges the error. A round solves I x multiplier x k equations. Only with moments.
 

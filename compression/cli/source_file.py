@@ -11,13 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from compression.packing.container import has_frame, is_packed
-from compression.packing.state_file import load_state_dict
+from compression.packing.state_file import load_state_dict, read_plain
 from compression.packing.tensors import DEFAULT_LIMIT
 
 _WRAPPERS: Final = ("state_dict", "model", "model_state_dict")
@@ -42,7 +40,7 @@ def read_state(path: Path, limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
     if is_packed(path):
         return load_state_dict(path, limit)
     if has_frame(path):
-        return _read_safetensors(path, limit)
+        return read_plain(path, limit)
     if not is_torch_file(path):
         raise ValueError(f"{path}: neither safetensors nor a file of torch.save")
     state = _state_of(path, _read_torch(path, limit))
@@ -56,15 +54,6 @@ def is_torch_file(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(2) in _PICKLES or _is_zip(path)
-
-
-def _read_safetensors(path: Path, limit: int) -> dict[str, Tensor]:
-    # Its tensors lie one after another without gaps, and so take no more than the file does.
-    _check_limit(path, path.stat().st_size, limit)
-    try:
-        return dict(safetensors.torch.load_file(path))
-    except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path}: no readable safetensors file ({error})") from error
 
 
 def _is_zip(path: Path) -> bool:

@@ -25,7 +25,7 @@ class BenchRow:
 
     Attributes:
         method: Its name.
-        bits: Of a code or number.
+        bits: Bits of a code or number.
         size: Bytes of all tensors; None if the method can't have them.
         error: `relative_error`; None as `size`.
         reason: Why it can't, or empty.
@@ -55,7 +55,7 @@ def inspection_table(
     """Make a table with a row for each tensor.
 
     Args:
-        packed: As a file holds them.
+        packed: The tensors as a file holds them.
         sizes: Bytes of each.
         original: What they were made of; the error is shown if it is given.
 

@@ -50,8 +50,9 @@ def hint_regressor(student_shape: Sequence[int], teacher_shape: Sequence[int]) -
     the teacher's map is smaller, which the paper prefers to a dense layer: 1x1 where the maps are equal.
 
     Args:
-        student_shape: Of one sample's features: (features,), or (channels, height, width).
-        teacher_shape: Of as many dimensions; no map may be higher or wider than the student's.
+        student_shape: Shape of one sample's features: (features,), or (channels, height, width).
+        teacher_shape: The same for the teacher. It has as many dimensions, and no map is higher or wider than the
+            student's.
 
     Returns:
         Maps (N, *student_shape) to (N, *teacher_shape).

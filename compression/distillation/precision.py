@@ -21,7 +21,7 @@ def full_precision(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     float16 holds no square of 300. float32 and float64 stay as they are. Gradients flow, in each tensor's own type.
 
     Args:
-        tensors: Of floating point and of one device; at least 1.
+        tensors: At least one tensor, all of floating point and on one device.
     """
     device = tensors[0].device.type
     # Devices without autocast, as meta, refuse to have it turned off, too.

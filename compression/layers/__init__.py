@@ -5,6 +5,7 @@
 * `replacement`: layers replaced in a copy of a model, and which of them may be
 * `channel_order`: channels in another order, as a layer
 * `masked_layers`: layers that behave as if some of their channels were not there
+* `batch_norm`: running statistics measured anew on given batches
 * `evaluation_mode`: evaluation mode for a while; `names`: full names of a module's tensors
 """
 
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from compression.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from compression.layers.batch_norm import reestimate_batch_norm
     from compression.layers.channel_order import ChannelOrder
     from compression.layers.masked_layers import LayerMask, MaskedNorm
     from compression.layers.replacement import Replacement, replace_convolutions, replace_layers, replaceable_layers
@@ -21,6 +23,7 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "batch_norm": "reestimate_batch_norm",
             "channel_order": "ChannelOrder",
             "masked_layers": "LayerMask MaskedNorm",
             "replacement": "Replacement replace_convolutions replace_layers replaceable_layers",
@@ -33,6 +36,7 @@ __all__ = [
     "LayerMask",
     "MaskedNorm",
     "Replacement",
+    "reestimate_batch_norm",
     "replace_convolutions",
     "replace_layers",
     "replaceable_layers",

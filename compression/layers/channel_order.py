@@ -13,8 +13,8 @@ class ChannelOrder(nn.Module):
     """Channel j of the output is channel `order[j]` of the input; at first each stays where it is.
 
     Args:
-        channels: Their number.
-        device: Of the order.
+        channels: The number of channels.
+        device: Device of the order.
     """
 
     order: Tensor

@@ -1,4 +1,8 @@
-"""The layers whose channels can be cut: where they lie, which hang together, and how a layer gets smaller."""
+"""Layers whose channels are known: where they lie, which hang together, and how a layer gets smaller.
+
+A channel of Conv2d(3, 4) is a slice of dimension 0 of its weight and of its bias where it goes out, and of dimension 1
+of its weight where it comes in. Cut by one output and one input channel, it is a Conv2d(2, 3).
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -48,8 +52,9 @@ class Axis:
     Attributes:
         tensor: Name of the parameter or buffer in its layer.
         dim: The dimension.
-        units: int64 of shape (size,): for each index the unit that it belongs to; -1 is one that stays.
-        reads: Whether the channels come in here and others go out: a weight over which a sum is taken.
+        units: int64 of shape (size,): the unit that each index belongs to, -1 for one that stays.
+        reads: Whether the layer reads the channels here, as a convolution in dimension 1 of its weight, over which it
+            sums; else it makes or scales them.
     """
 
     tensor: str
@@ -61,7 +66,8 @@ class Axis:
 def is_known(layer: nn.Module) -> bool:
     """Tell whether a layer's channels can be followed and cut.
 
-    A subclass may do anything, so only LayerNorm's count, and those that change nothing of what another computes.
+    A subclass may compute anything. So only subclasses of LayerNorm are known, and those that inherit a known class's
+    computation unchanged.
     """
     kind = type(layer)
     frozen = f"{kind.__module__}.{kind.__qualname__}" == _FROZEN_BATCH_NORM

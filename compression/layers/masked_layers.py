@@ -34,13 +34,13 @@ class MaskedNorm(nn.Module):
     What stays is computed as a layer of those channels alone computes it. `of` makes one in place of a norm.
 
     Args:
-        kept: For each channel `KEPT` or `DROPPED`.
+        kept: Text of one character for each channel: `KEPT` or `DROPPED`.
         dim: Dimension of the input along which they lie, from the end.
         over_positions: Whether one mean is of all positions too, as a GroupNorm's.
         eps: Added to the variance.
         affine: Whether it has a weight.
         bias: Whether it has a bias.
-        device: Of its parameters.
+        device: Device of its parameters.
     """
 
     weight: nn.Parameter | None

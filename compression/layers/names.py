@@ -1,7 +1,8 @@
 """Names of modules and tensors in a model, as torch writes them.
 
 Example:
-    name_within("layer1.0", "weight")       # "layer1.0.weight"; within the model itself, "", it is "weight"
+    name_within("layer1.0", "weight")       # "layer1.0.weight"
+    name_within("", "weight")               # "weight": a tensor of the model itself
 """
 
 

@@ -72,7 +72,7 @@ def convolution_like(
         out_channels: A multiple of `groups`.
         groups: Groups of channels that don't see each other.
         bias: Whether it has a bias; as `conv` by default.
-        device: Where it lies; as `conv` by default.
+        device: Device of the weights; that of `conv` by default.
     """
     like = nn.Conv2d(
         in_channels,
@@ -218,9 +218,9 @@ def filled(
 
     Args:
         layer: Gets new parameters, and is returned.
-        dense: What it stands for: gives the dtype, and says which parameters are trained.
-        weight: Of the layer's shape, on the device where it shall lie.
-        bias: Of the layer's shape, or None to leave it.
+        dense: The layer that it stands for: gives the dtype, and says which parameters are trained.
+        weight: The weight, of the layer's shape and on the device where it shall lie.
+        bias: The bias, of the layer's shape; None leaves the layer's own.
     """
     # Cloned: where a size is 1, `contiguous` keeps strides as they are, and torch chooses another kernel by them.
     settled = weight.to(dense.weight.dtype).clone(memory_format=torch.contiguous_format)

@@ -1,7 +1,7 @@
 """Which layers of a model have weights to quantize.
 
 layers = weight_layers(model, skip=["fc"])      # {"conv1": Conv2d(...), ...}
-axis = output_axis(layers["conv1"])             # of its weight
+axis = output_axis(layers["conv1"])             # the dimension of its weight that holds output channels
 """
 
 from collections.abc import Iterable

@@ -57,8 +57,8 @@ class Candidates:
     """Ways to factorize a layer, and to leave it dense.
 
     Attributes:
-        schemes: Of each; None where it stays dense.
-        ranks: Of each, of shape (n, 2); a single rank is followed by 0.
+        schemes: The scheme of each way; None for the dense layer.
+        ranks: The ranks of each way, of shape (n, 2); a single rank is followed by 0.
         costs: Multiply-accumulates at the positions given, of shape (n,).
         lost: Share of the weight's energy (squared Frobenius norm) that is lost, of shape (n,).
     """
@@ -84,7 +84,7 @@ def candidates(layer: Factorizable, schemes: Collection[Scheme], positions: Posi
     Args:
         layer: Stays as it is.
         schemes: "svd", "spatial" or "tucker"; those that the layer can't have are left out.
-        positions: Where it computes.
+        positions: The positions at which it computes.
 
     Raises:
         ValueError: If a scheme is "cp", whose loss is known only once it is fitted, or a weight is not finite.
@@ -109,8 +109,8 @@ def measure_positions(
 
     Args:
         model: Takes one batch of floating-point numbers; stays as it is.
-        layers: Of the model, by name.
-        input_shape: Of one input, without the batch.
+        layers: Layers of the model by name.
+        input_shape: Shape of one input, without the batch.
     """
     shadow = copy.deepcopy(model).to("meta", torch.float32).eval()
     with torch.no_grad(), tapped(shadow, layers) as taps:

@@ -73,9 +73,9 @@ def factor_sizes(layer: Factorizable, scheme: Scheme, ranks: Sequence[CountT]) -
     """Count the weights of each factor, in the order in which the factors run.
 
     Args:
-        layer: What is factorized.
-        scheme: One that it can have.
-        ranks: The scheme's; integers, or arrays of many.
+        layer: The layer to factorize.
+        scheme: A scheme that it can have.
+        ranks: The ranks of the scheme: integers, or arrays of many.
     """
     outputs, inputs, height, width = group_shape(layer)
     groups = group_count(layer)

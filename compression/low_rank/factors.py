@@ -38,11 +38,11 @@ def convolution_part(
     """Make a convolution of given weights.
 
     Args:
-        dense: What it is a part of.
+        dense: The convolution that it is a part of.
         weight: Shape (outputs, inputs of a group, height, width).
         axes: Whether it has the stride, padding and dilation of `dense` vertically, and horizontally.
-        groups: Its groups.
-        bias: Its bias, if any.
+        groups: The number of groups.
+        bias: The bias, if it has one.
     """
 
     def of(sizes: Sequence[int], neutral: int) -> tuple[int, int]:

@@ -27,8 +27,8 @@ def plan_for_energy(
 
     Args:
         model: Stays as it is.
-        share: To be kept at least, above 0, at most 1.
-        schemes: To choose from, for each layer.
+        share: The least share to keep, above 0 and at most 1.
+        schemes: The schemes to choose from for each layer.
         skip: Names, as in `get_submodule`, of layers to leave dense, or of modules that hold such.
 
     Returns:
@@ -61,7 +61,7 @@ def plan_for_parameters(
     Args:
         model: Stays as it is.
         budget: Parameters of the whole model.
-        schemes: To choose from, for each layer.
+        schemes: The schemes to choose from for each layer.
         skip: As in `plan_for_energy`.
 
     Raises:
@@ -89,8 +89,8 @@ def plan_for_multiply_accumulates(
     Args:
         model: Takes one batch of floating-point numbers; stays as it is.
         budget: Multiply-accumulates of the whole model, for one input; see `compression.cost`.
-        input_shape: Of one input, without the batch: (channels, height, width) for images.
-        schemes: To choose from, for each layer.
+        input_shape: Shape of one input, without the batch: (channels, height, width) for images.
+        schemes: The schemes to choose from for each layer.
         skip: As in `plan_for_energy`.
 
     Raises:

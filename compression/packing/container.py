@@ -39,7 +39,7 @@ Measured: 0.02 for ResNet18 at 2 bits; 10 for 20,000 Linear(1, 1), 13 for 1,000 
 
 
 class PackedFileError(ValueError):
-    """A file that is no sound packed file; the message says what is wrong with it."""
+    """A file of weights that is damaged or of another kind; the message says what is wrong with it."""
 
 
 def write(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> int:
@@ -47,8 +47,8 @@ def write(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
 
     Args:
         path: File to write or replace, in a folder that exists.
-        header: What JSON can hold.
-        tensors: By name, of any layout and device.
+        header: Anything that JSON can hold, by name.
+        tensors: Tensors by name, of any layout and device.
 
     Returns:
         Size of the file in bytes.
@@ -58,9 +58,7 @@ def write(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
         OSError: If the file can't be written.
     """
     text = json.dumps(header, separators=(",", ":"), allow_nan=False)
-    stored = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-    }
+    stored = as_stored(tensors)
     payload = safetensors.torch.save(stored, {ENTRY: f"{_digest(text, stored)} {_compressed(text)}"})
     if int.from_bytes(payload[:8], "little") > LARGEST_HEADER:
         raise ValueError(f"names and layers take more than {LARGEST_HEADER} bytes of header")
@@ -69,6 +67,13 @@ def write(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     with replacing(path) as temporary:
         temporary.write_bytes(payload)
     return len(payload)
+
+
+def as_stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors of any layout and device to what safetensors can hold: contiguous ones that share no memory."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
 
 
 def is_packed(path: Path) -> bool:
@@ -97,14 +102,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         PackedFileError: If the file is damaged or another program's.
         OSError: If there is no such file, it is no regular one, or it can't be read.
     """
-    _check_frame(path)
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            # Cloned: the tensors that come out lie in the mapped file, which another process may cut short.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, OverflowError) as error:
-        raise PackedFileError(f"no readable safetensors file ({error})") from error
+    metadata, tensors = read_safetensors(path)
     if set(metadata) != {ENTRY}:
         raise PackedFileError(f"metadata are {sorted(metadata)}, not [{ENTRY!r}], so this is another program's file")
     digest, _, compressed = metadata[ENTRY].partition(" ")
@@ -112,6 +110,23 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if digest != _digest(text, tensors):
         raise PackedFileError("its content does not match its digest: the file is damaged")
     return _parsed(text), tensors
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read metadata and tensors of any safetensors file, packed or not.
+
+    Raises:
+        PackedFileError: If the file is no readable one.
+        OSError: If there is no such file, it is no regular one, or it can't be read.
+    """
+    _check_frame(path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            # Cloned: the tensors that come out lie in the mapped file, which another process may cut short.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - no mapping
+            return file.metadata() or {}, tensors
+    except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise PackedFileError(f"no readable safetensors file ({error})") from error
 
 
 def has_frame(path: Path) -> bool:

@@ -153,10 +153,10 @@ _WITHOUT_DEVICE: Final = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.GELU, nn.
 
 
 class _Missing(nn.Identity):
-    """Stands for a child that the base model does not have, until its own row of the table builds it.
+    """A child that the base model does not have, until its own row of the table builds it.
 
     Args:
-        trained: Which parameters of the base's layer are, in place of which the child is one of several.
+        trained: Tells which parameters are trained in the base's layer that this child replaces a part of.
     """
 
     def __init__(self, trained: Mapping[str, bool]) -> None:
@@ -227,7 +227,7 @@ def apply_layer_table(model: nn.Module, table: object) -> nn.Module:
 
     Args:
         model: The base model, changed in place.
-        table: As `describe_layers` made it; anything else is an error.
+        table: A table as `describe_layers` makes it; anything else is an error.
 
     Returns:
         The model; another module if it is one layer itself, and differs.

@@ -1,8 +1,8 @@
-"""A state dict in a packed file.
+"""A state dict in a file: plain safetensors as long as its tensors are plain, else a packed file.
 
-    save_state_dict(model.state_dict(), "model.safetensors")                # float32; at 16 and 8 bits, too
+    save_state_dict(model.state_dict(), "model.safetensors")                # float32; or all at 16 or 8 bits
     pack_state_dict(model.state_dict(), "small.safetensors", affine(AffineSpec(bits=4)))
-    model.load_state_dict(load_state_dict("small.safetensors"))             # reads both, as float tensors
+    model.load_state_dict(load_state_dict("small.safetensors"))             # reads either, as float tensors
 
 A method takes a tensor and its name, and returns what the file shall hold. `affine` and `codebook` quantize floating
 point tensors of two or more dimensions (kernels and matrices: nearly all bytes), and leave biases and norms as they
@@ -14,14 +14,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
-from compression.packing.container import PackedFileError, read, write
+from compression.atomic_file import replacing
+from compression.packing.container import PackedFileError, as_stored, is_packed, read, read_safetensors, write
 from compression.packing.tensors import (
     DEFAULT_LIMIT,
     CastTensor,
     Packable,
+    check_tensors,
     decode_tensors,
     encode_tensors,
     restore,
@@ -29,7 +32,7 @@ from compression.packing.tensors import (
 )
 from compression.quantization.affine import AffineSpec, finite_float32, quantize_affine
 from compression.quantization.codebook import quantize_codebook
-from compression.quantization.state_dict import QuantizedTensor, quantize, quantize_state_dict
+from compression.quantization.state_dict import quantize, to_float16
 
 VERSION: Final = 1
 STATE_KEYS: Final = frozenset({"version", "tensors"})
@@ -53,7 +56,7 @@ def codebook(bits: int) -> Method:
 
 def min_max_bytes() -> Method:
     """Make the report's method: 8 bits between minimum and maximum for floating point tensors, scalars left out."""
-    return lambda tensor, name: quantize(tensor, name) if tensor.is_floating_point() and tensor.ndim else tensor
+    return lambda tensor, name: quantize(tensor, name) if _is_float_array(tensor) else tensor
 
 
 def cast(dtype: torch.dtype) -> Method:
@@ -108,9 +111,10 @@ def pack_state_dict(
 
 
 def save_state_dict(state: Mapping[str, Tensor], path: str | os.PathLike[str], bits: int = 32) -> int:
-    """Write a state dict in the report's way: all numbers at the same number of bits, no entropy coding.
+    """Write a state dict with all numbers at the same number of bits: the report's way.
 
-    The file appears complete or not at all. The same state gives the same bytes.
+    At 32 and 16 bits the file is plain safetensors, which any program reads; at 8 bits it is a packed file, without
+    entropy coding. It appears complete or not at all, and the same state gives the same bytes.
 
     Args:
         state: Floating point and integer tensors by name, of any layout and device. Tensors that share memory are
@@ -128,14 +132,16 @@ def save_state_dict(state: Mapping[str, Tensor], path: str | os.PathLike[str], b
     """
     if bits not in BITS:
         raise ValueError(f"bits must be one of {BITS}, not {bits!r}")
-    quantized = dict(state) if bits == 32 else quantize_state_dict(state, bits)
-    return write_packed({name: _at(entry, bits) for name, entry in quantized.items()}, path, entropy_coded=False)
-
-
-def _at(entry: QuantizedTensor | Tensor, bits: int) -> Packable:
-    if isinstance(entry, QuantizedTensor) or not entry.is_floating_point():
-        return entry
-    return CastTensor(entry, torch.float32) if bits == 16 and entry.ndim else entry.detach().float()
+    if bits == 8:
+        packed = pack_tensors({name: _as_float32(tensor) for name, tensor in state.items()}, min_max_bytes())
+        return write_packed(packed, path, entropy_coded=False)
+    check_tensors(state)
+    half = {name: to_float16(tensor, name) for name, tensor in state.items() if bits == 16 and _is_float_array(tensor)}
+    plain = {name: half.get(name, _as_float32(tensor)) for name, tensor in state.items()}
+    payload = safetensors.torch.save(as_stored(plain))
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(payload)
+    return len(payload)
 
 
 def write_packed(packed: Mapping[str, Packable], path: str | os.PathLike[str], entropy_coded: bool = True) -> int:
@@ -173,21 +179,40 @@ def read_with_sizes(
 
 
 def load_state_dict(path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
-    """Read the tensors of a packed file, a state dict's or a model's, as plain ones.
+    """Read a state dict from a packed file, a state dict's or a model's, or from plain safetensors.
 
     Args:
         path: The file.
-        limit: Most bytes that the tensors may take as float32.
+        limit: Most bytes that the tensors may take: those of a packed file as float32, of a plain one as they are.
 
     Returns:
-        Tensors by name on the CPU, in the type that they had when they were packed; those of `save_state_dict`, and
-        codes between minimum and maximum, as float32.
+        Tensors by name on the CPU. Floating point ones of a plain file, and codes between minimum and maximum, come
+        back as float32; all others in the type that they had.
 
     Raises:
-        PackedFileError: If the file is damaged, foreign, inconsistent in itself, or unpacks to more than `limit` bytes.
+        PackedFileError: If the file is damaged, foreign, inconsistent in itself, or takes more than `limit` bytes.
         OSError: If there is no such file, it is no regular one, or it can't be read.
     """
-    return {name: restore(packed) for name, packed in read_packed(path, limit).items()}
+    if is_packed(Path(path)):
+        return {name: restore(packed) for name, packed in read_packed(path, limit).items()}
+    return {name: _as_float32(tensor) for name, tensor in read_plain(path, limit).items()}
+
+
+def read_plain(path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file as they are.
+
+    Raises:
+        PackedFileError: If the file is no readable one, or its tensors take more than `limit` bytes.
+        OSError: If there is no such file, it is no regular one, or it can't be read.
+    """
+    # Tensors lie one after another without gaps, and so take no more than the file does.
+    size = Path(path).stat().st_size
+    if size > limit:
+        raise PackedFileError(f"{os.fspath(path)}: its tensors take {size} bytes; the limit is {limit}")
+    try:
+        return read_safetensors(Path(path))[1]
+    except PackedFileError as error:
+        raise PackedFileError(f"{os.fspath(path)}: {error}") from error
 
 
 def check_version(version: object) -> None:
@@ -202,3 +227,11 @@ def check_version(version: object) -> None:
 
 def _is_kernel(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.ndim > 1
+
+
+def _is_float_array(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.ndim > 0
+
+
+def _as_float32(tensor: Tensor) -> Tensor:
+    return tensor.detach().float() if tensor.is_floating_point() else tensor

@@ -47,7 +47,7 @@ class CastTensor:
 
     Attributes:
         values: float16 or bfloat16.
-        dtype: What it becomes again.
+        dtype: The type that it becomes again.
     """
 
     values: Tensor
@@ -75,11 +75,23 @@ def encode_tensors(
     """Turn tensors into header entries and what is stored.
 
     Args:
-        tensors: By name.
+        tensors: Tensors by name.
         entropy_coded: Whether codes may be entropy-coded where that is smaller.
 
     Returns:
         Entries in the tensors' order, and tensors to store, by type.
+
+    Raises:
+        ValueError: As `check_tensors`.
+    """
+    check_tensors(tensors)
+    writer = _Writer(entropy_coded)
+    entries = [{"name": name, **writer.entry(tensor)} for name, tensor in tensors.items()]
+    return entries, {name: torch.cat(parts) for name, parts in writer.parts.items()}
+
+
+def check_tensors(tensors: Mapping[str, Packable]) -> None:
+    """Check that files can hold tensors of these types and names.
 
     Raises:
         ValueError: If a tensor's type, or the one that it is to have again, is not one of `DTYPES`, or it has a name
@@ -90,9 +102,6 @@ def encode_tensors(
         for dtype in _types(tensor):
             if _name(dtype) not in DTYPES:
                 raise ValueError(f"tensor {name!r} is {_name(dtype)}; one of {', '.join(DTYPES)} is needed")
-    writer = _Writer(entropy_coded)
-    entries = [{"name": name, **writer.entry(tensor)} for name, tensor in tensors.items()]
-    return entries, {name: torch.cat(parts) for name, parts in writer.parts.items()}
 
 
 def check_names(tensors: Mapping[str, Packable]) -> None:
@@ -118,7 +127,7 @@ def stored_size(entry: Mapping[str, Any]) -> int:
     """Return the bytes that a tensor takes in the file, its scales, zero points or centroids included.
 
     Args:
-        entry: As `encode_tensors` gave it.
+        entry: An entry as `encode_tensors` returns it.
     """
     if entry["kind"] == "plain":
         return int(math.prod(entry["shape"])) * _dtype(entry["type"]).itemsize
@@ -191,7 +200,7 @@ def decode_tensors(entries: object, stored: Mapping[str, Tensor], limit: int = D
     """Turn header entries and what is stored back into tensors.
 
     Args:
-        entries: As `encode_tensors` gave them; anything else is an error.
+        entries: Entries as `encode_tensors` returns them; anything else is an error.
         stored: The file's tensors.
         limit: Most bytes that all of them may take as float32. It is checked before anything is decoded.
 
@@ -230,7 +239,7 @@ def _check_total(entries: list[dict[str, Any]], limit: int) -> None:
 
 
 class _Reader:
-    """Takes numbers from the front of what is stored."""
+    """What is stored, of which numbers are taken from the front."""
 
     def __init__(self, stored: Mapping[str, Tensor]) -> None:
         self.rest = dict(stored)

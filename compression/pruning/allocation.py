@@ -19,14 +19,14 @@ Cost = Callable[[nn.Module], int]
 
 
 def keep_counts(graph: ChannelGraph, scores: Scores, counts: Mapping[str, int]) -> Selection:
-    """The units of highest score in each group, a given number of each; of equal scores the first.
+    """Select a given number of units in each group, those of highest score; of equal scores the first.
 
     A unit without which a layer would have no channel stays before others of higher score.
 
     Args:
-        graph: Whose groups are selected from.
-        scores: Of its units.
-        counts: By group, how many stay.
+        graph: The graph of whose groups units are selected.
+        scores: The scores of its units.
+        counts: How many units stay, by name of the group.
 
     Raises:
         ValueError: If a group has no scores, or a count is out of bounds; the message names the group.
@@ -42,7 +42,7 @@ def keep_counts(graph: ChannelGraph, scores: Scores, counts: Mapping[str, int]) 
 
 
 def keep_width(graph: ChannelGraph, scores: Scores, multiplier: float) -> Selection:
-    """The units of highest score in each scored group: the share `multiplier`, rounded down, but at least one.
+    """Select the share `multiplier` of each scored group's units, rounded down, but at least one: the highest scores.
 
     More stay only where a layer would have no channel otherwise, as when one of two that are concatenated loses all.
 
@@ -56,7 +56,7 @@ def keep_width(graph: ChannelGraph, scores: Scores, multiplier: float) -> Select
 
 
 def global_order(graph: ChannelGraph, scores: Scores) -> list[int]:
-    """All units that can go, lowest score first, whatever their group; of equal scores the last unit first.
+    """Order all units that can go, lowest score first, whatever their group; of equal scores the last unit first.
 
     A unit without which a layer would have no channel is left out.
     """
@@ -66,7 +66,7 @@ def global_order(graph: ChannelGraph, scores: Scores) -> list[int]:
 
 
 def layerwise_order(graph: ChannelGraph, scores: Scores) -> list[int]:
-    """All units that can go, so that every part of the order takes about the same share of each group.
+    """Order all units that can go, so that every part of the order takes about the same share of each group.
 
     Within a group the lowest score goes first, of equal scores the last unit. A unit without which a layer would have
     no channel is left out.
@@ -82,7 +82,7 @@ def layerwise_order(graph: ChannelGraph, scores: Scores) -> list[int]:
 
 
 def remove_rate(graph: ChannelGraph, order: Sequence[int], rate: float) -> Selection:
-    """Removes a share of all the graph's units: the first of an order, their number rounded down.
+    """Remove a share of all the graph's units: the first of an order, their number rounded down.
 
     Raises:
         ValueError: If the rate is not in [0, 1), or asks for more units than can go.
@@ -96,17 +96,17 @@ def remove_rate(graph: ChannelGraph, order: Sequence[int], rate: float) -> Selec
 
 
 def remove_until(model: nn.Module, graph: ChannelGraph, order: Sequence[int], cost: Cost, budget: int) -> Selection:
-    """Removes units in order until the cut model costs at most the budget, and not one more.
+    """Remove units in order until the cut model costs at most the budget, and not one more.
 
     For parameters the cost is `compression.cost.parameter_count`, for bytes `state_bytes`, for multiply-accumulates
     `lambda model: multiply_accumulates(model, input_shape)`.
 
     Args:
-        model: The graph's; stays as it is.
-        graph: Of this model.
+        model: The model that the graph was made of; stays as it is.
+        graph: The channel graph of this model.
         order: Units to remove, the first first.
-        cost: What is bounded.
-        budget: Its bound.
+        cost: Measures what is bounded.
+        budget: The largest cost allowed.
 
     Raises:
         ValueError: If the budget can't be met, the message tells the least cost; or the graph doesn't fit.
@@ -127,7 +127,7 @@ def remove_until(model: nn.Module, graph: ChannelGraph, order: Sequence[int], co
 
 
 def state_bytes(model: nn.Module) -> int:
-    """Bytes of all parameters and buffers, each in its own data type; what layers share counts once."""
+    """Count the bytes of all parameters and buffers, each in its own data type; what layers share counts once."""
     return sum(tensor.numel() * tensor.element_size() for tensor in chain(model.parameters(), model.buffers()))
 
 
@@ -137,7 +137,7 @@ def _scored_units(graph: ChannelGraph, scores: Scores) -> list[tuple[int, float]
 
 
 def _keep(graph: ChannelGraph, scores: Scores, counts: Mapping[str, int]) -> Selection:
-    """As `keep_counts`, but more where a layer would have no channel."""
+    """Select as `keep_counts`, but more where a layer would have no channel."""
     groups = {group.name: group.units for group in graph.groups}
     can_go = _removal(graph)
     selection = {}
@@ -159,7 +159,10 @@ def _keep(graph: ChannelGraph, scores: Scores, counts: Mapping[str, int]) -> Sel
 
 
 def _removal(graph: ChannelGraph) -> Callable[[int], bool]:
-    """Takes units away one by one; tells of each whether it went, or stays as a layer would have no channel."""
+    """Return a function that takes units away one by one.
+
+    It tells of each unit whether it went; it stays where a layer would be left without a channel.
+    """
     sides = [Counter(side.tolist()) for layer in graph.layers.values() for side in (layer.inputs, layer.outputs)]
     left = [side.total() for side in sides]
     of_unit: dict[int, list[int]] = {}

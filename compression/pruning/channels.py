@@ -1,4 +1,9 @@
-"""Where each entry of a tensor comes from: the numbers of the channels, in place of the values."""
+"""Activations with the numbers (ids) of channels in place of values: which channel does each entry belong to?
+
+    along(torch.tensor([7, 8, 9]), (2, 3, 4, 4), dim=1)     # two images of 4 x 4 pixels; their channels are 7, 8 and 9
+
+Operations that only move entries (`view`, `permute`, `cat`) are run on the ids as they are.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,30 +14,30 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Channels:
-    """Stands for an activation while a model is traced.
+    """What stands for an activation while a model is traced.
 
     Attributes:
-        ids: int64 of the activation's shape: for each entry the channel that it belongs to. A negative id
-            is a channel that can't be cut. Dimensions along which all is equal are expanded, not stored.
+        ids: int64 of the activation's shape: the channel that each entry belongs to. A channel that can't be cut has a
+            negative id. Dimensions along which all ids are equal are expanded, not stored.
     """
 
     ids: Tensor
 
 
 def uniform(shape: Sequence[int], number: int) -> Channels:
-    """Channels that are all the same one."""
+    """Make channels that are all the same one."""
     return Channels(torch.tensor(number).expand(tuple(shape)))
 
 
 def along(ids: Tensor, shape: Sequence[int], dim: int) -> Channels:
-    """Channels that differ along one dimension only: ids of shape (shape[dim],)."""
+    """Make channels that differ along one dimension only: ids of shape (shape[dim],)."""
     view = [1] * len(shape)
     view[dim] = len(ids)
     return Channels(ids.view(view).expand(*shape))
 
 
 def stored(ids: Tensor) -> Tensor:
-    """The ids with every expanded dimension narrowed to one entry; views only."""
+    """Narrow every expanded dimension of ids to one entry; nothing is copied."""
     for dim, stride in enumerate(ids.stride()):
         if stride == 0 and ids.shape[dim] > 1:
             ids = ids.narrow(dim, 0, 1)
@@ -40,23 +45,23 @@ def stored(ids: Tensor) -> Tensor:
 
 
 def slices(ids: Tensor, dim: int) -> Tensor:
-    """The ids as a matrix, of which each row is a slice along a dimension."""
+    """Return ids as a matrix, of which each row is a slice along a dimension."""
     return ids.movedim(dim, 0).unsqueeze(1).flatten(1)
 
 
 def varies(ids: Tensor, dim: int) -> bool:
-    """Whether different channels lie along a dimension."""
+    """Tell whether different channels lie along a dimension."""
     ids = stored(ids)
     return ids.shape[dim] > 1 and bool((ids != ids.narrow(dim, 0, 1)).any())
 
 
 def varying_dims(ids: Tensor) -> list[int]:
-    """The dimensions along which different channels lie."""
+    """Return the dimensions along which different channels lie."""
     return [dim for dim in range(ids.ndim) if varies(ids, dim)]
 
 
 def concatenate(parts: Sequence[Tensor], dim: int) -> Tensor:
-    """`torch.cat`, with dimensions that are expanded in all parts left so."""
+    """Concatenate as `torch.cat`, but leave dimensions expanded that are expanded in all parts."""
     shared = [
         axis
         for axis in range(parts[0].ndim)

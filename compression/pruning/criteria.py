@@ -1,4 +1,8 @@
-"""How much a channel matters: one score for each unit of each group, low for what goes first."""
+"""How much channels matter: a score for each unit of each group; units of low score go first.
+
+scores = filter_norm(model, graph, order=2)
+scores.values["layer1.0.conv1"]         # float64, one score for each unit of this group
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,8 +22,8 @@ class Scores:
     """Scores of a graph's units.
 
     Attributes:
-        values: By group name, float64 of shape (units of the group,).
-        unscored: By name of a group without scores, the reason; nothing of it is pruned.
+        values: Scores by name of the group, float64 of shape (units of the group,).
+        unscored: Why a group has no scores, by its name; nothing of it is pruned.
 
     Raises:
         ValueError: If scores aren't one-dimensional or hold NaN; the message names the group.
@@ -37,7 +41,7 @@ class Scores:
 
 
 def signed_gamma(model: nn.Module, graph: ChannelGraph) -> Scores:
-    """BatchNorm's gamma with its sign, the mean over a unit's BatchNorms.
+    """Score units by BatchNorm's gamma with its sign, the mean over a unit's BatchNorms.
 
     A large negative gamma counts as unimportant; `absolute_gamma` is what network slimming ranks by.
     """
@@ -45,16 +49,19 @@ def signed_gamma(model: nn.Module, graph: ChannelGraph) -> Scores:
 
 
 def absolute_gamma(model: nn.Module, graph: ChannelGraph) -> Scores:
-    """The magnitude of BatchNorm's gamma, the mean over a unit's BatchNorms (Liu et al., Network Slimming, 2017)."""
+    """Score units by the magnitude of BatchNorm's gamma, the mean over a unit's BatchNorms.
+
+    Network slimming ranks by it (Liu et al., 2017).
+    """
     return _by_gamma(model, graph, torch.abs)
 
 
 def filter_norm(model: nn.Module, graph: ChannelGraph, order: float) -> Scores:
-    """The norm of the filters that make a channel, the mean over a unit's filters (Li et al., 2017).
+    """Score units by the norm of the filters that make them, the mean over a unit's filters (Li et al., 2017).
 
     Args:
-        model: The graph's.
-        graph: Whose units are scored.
+        model: The model that the graph was made of.
+        graph: The graph whose units are scored.
         order: 1 for the sum of magnitudes, 2 for the Euclidean norm.
     """
     norms = {
@@ -65,7 +72,7 @@ def filter_norm(model: nn.Module, graph: ChannelGraph, order: float) -> Scores:
 
 
 def random_scores(graph: ChannelGraph, seed: int) -> Scores:
-    """Uniform scores in [0, 1): the baseline that a criterion must beat."""
+    """Draw uniform scores in [0, 1): the baseline that a criterion must beat."""
     generator = torch.Generator().manual_seed(seed)
     draws = {
         group.name: torch.rand(len(group.units), generator=generator, dtype=torch.float64) for group in graph.groups
@@ -79,15 +86,17 @@ def taylor(
     batches: Iterable[tuple[Tensor, Tensor]],
     loss: Callable[[Tensor, Tensor], Tensor],
 ) -> Scores:
-    """The squared first-order change of the loss when a unit is masked (Molchanov et al., 2019, equation 8).
+    """Score units by how much masking one changes the loss: the first-order estimate, squared.
+
+    This is equation 8 of Molchanov et al. (2019).
 
     With a gate z = 1 on the unit's channels where its group ends, the score is (dL/dz)^2, averaged over batches; dL/dz
     is the sum of weight times gradient over the weights that read the channels. Computed in evaluation mode; training
     flags, gradients and BatchNorm statistics stay as they are.
 
     Args:
-        model: The graph's.
-        graph: Whose units are scored.
+        model: The model that the graph was made of.
+        graph: The graph whose units are scored.
         batches: Inputs and targets, on the model's device.
         loss: Maps the model's outputs and the targets to a scalar.
 
@@ -117,7 +126,7 @@ def taylor(
 
 
 def relative_to_group(scores: Scores) -> Scores:
-    """Scores divided by their group's mean magnitude, so that groups of different scale can be ranked together."""
+    """Divide scores by their group's mean magnitude, so that groups of different scale can be ranked together."""
     tiny = torch.finfo(torch.float64).tiny
     relative = {name: values / values.abs().mean().clamp(min=tiny) for name, values in scores.values.items()}
     return Scores(relative, scores.unscored)
@@ -134,7 +143,7 @@ def _by_gamma(model: nn.Module, graph: ChannelGraph, of: Callable[[Tensor], Tens
 
 
 def _filters(layer: nn.Module) -> Tensor:
-    """float64 of shape (output channels, weights of each)."""
+    """Return the filters, float64 of shape (output channels, weights of each)."""
     weight = layer.get_parameter("weight").detach().double()
     if isinstance(layer, _ConvTransposeNd):
         weight = weight.view(layer.groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)

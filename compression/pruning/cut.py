@@ -1,4 +1,7 @@
-"""Channels cut out of a model, which gets physically smaller."""
+"""Channels cut out of a model, whose tensors get smaller.
+
+small = prune(model, graph, {"layer1.0.conv1": torch.tensor([0, 2, 5])})    # of this group three units stay
+"""
 
 import copy
 from collections.abc import Mapping
@@ -18,7 +21,7 @@ Selection = Mapping[str, Tensor]
 
 
 def prune(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Module:
-    """A copy of the model without the channels that aren't selected.
+    """Return a copy of the model without the channels that aren't selected.
 
     Weights, biases and statistics of kept channels are the original's, in their order, with its dtype, memory format,
     `requires_grad` and training flags. The copy is traced again: each of its layers is made sure to get the channels
@@ -26,8 +29,8 @@ def prune(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Mod
 
     Args:
         model: Stays as it is.
-        graph: Of this model.
-        selection: What stays.
+        graph: The channel graph of this model.
+        selection: The units that stay.
 
     Raises:
         ValueError: If the selection or graph doesn't fit the model, a layer is masked, or the model's code can't run
@@ -45,7 +48,7 @@ def prune(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Mod
 
 
 def units_to_keep(graph: ChannelGraph, selection: Selection) -> Tensor:
-    """A selection as one flag for each unit of the graph.
+    """Turn a selection into one flag for each unit of the graph.
 
     Returns:
         bool of shape (graph.unit_count + 1,); the last, found at index -1, stands for all that can't go.
@@ -69,7 +72,7 @@ def units_to_keep(graph: ChannelGraph, selection: Selection) -> Tensor:
 
 
 def check_fit(model: nn.Module, graph: ChannelGraph) -> None:
-    """Makes sure that a graph was made of such a model.
+    """Check that a graph was made of such a model.
 
     Raises:
         ValueError: If a layer is missing or has another size; the message names it.
@@ -89,12 +92,12 @@ def check_fit(model: nn.Module, graph: ChannelGraph) -> None:
 
 
 def cut_channels(model: nn.Module, graph: ChannelGraph, keep: Tensor) -> None:
-    """Cuts in place what `prune` cuts in a copy, without its checks.
+    """Cut in place what `prune` cuts in a copy, without its checks.
 
     Args:
         model: Changed.
-        graph: Of this model.
-        keep: As by `units_to_keep`.
+        graph: The channel graph of this model.
+        keep: Flags as `units_to_keep` makes them.
     """
     for name, axis in list(graph.layer_axes(model)):
         index = keep[axis.units].nonzero().flatten()
@@ -138,7 +141,7 @@ def _check_index(name: str, index: Tensor, units: int) -> None:
 
 
 def _verify(cut: nn.Module, graph: ChannelGraph, keep: Tensor) -> None:
-    """Traces the cut model with the original's numbers: what meets must have met before."""
+    """Trace the cut model, and check that only channels meet that met in the original."""
     outputs = {name: channels.outputs[keep[channels.outputs]] for name, channels in graph.layers.items()}
     free = {}
     for name, axis in graph.free.items():

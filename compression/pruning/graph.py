@@ -1,4 +1,23 @@
-"""Which channels of a model can be cut, and which only together (Fang et al., DepGraph, 2023)."""
+"""Which channels of a model can be cut, and which only together (Fang et al., DepGraph, 2023).
+
+For a simple network Conv2d(3, 4) -> BatchNorm2d(4) -> ReLU -> Conv2d(4, 2), its layers named 0, 1, 2 and 3, there is
+one group of four units. Unit i is channel i of layer 0. To cut it is to cut
+
+    0.weight[i], 0.bias[i]                                          which make the channel,
+    1.weight[i], 1.bias[i], 1.running_mean[i], 1.running_var[i]     which normalize it,
+    3.weight[:, i]                                                  which read it.
+
+The two channels of layer 3 are the model's output and must stay:
+
+    print(channel_graph(network, (3, 8, 8)))
+
+         4 units: 0
+         2 channels of 3 stay: it is the model's output (at 'output')
+
+Where a model adds the outputs of two layers, as a residual block does, the layers are in one group, and unit i is
+channel i of both: they go together or not at all. Behind a `flatten`, a unit's part of a linear layer's inputs are all
+positions of its channel.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,13 +37,14 @@ from compression.pruning.units import Numbering, number_units
 
 @dataclass(frozen=True)
 class Group:
-    """Layers that share channels, so that cutting one cuts the others.
+    """Layers that share channels, so that cutting channels of one cuts those of the others.
 
     Attributes:
         name: The first of `layers`.
         layers: Those that make the channels: convolutions and linear layers.
         norms: Those that scale them: normalization layers.
-        units: The smallest sets of channels that can go, in the order of the first layer's channels.
+        units: Numbers of its units, the smallest sets of channels that can go, in the order of the first layer's
+            channels.
     """
 
     name: str
@@ -56,7 +76,7 @@ class LayerChannels:
         inputs: int64 of shape (input channels,).
         outputs: int64 of shape (output channels,).
         dim: Dimension of its input along which they lie.
-        shape: Of its input, for a batch of two.
+        shape: Shape of its input, for a batch of two.
     """
 
     inputs: Tensor
@@ -75,11 +95,12 @@ class ChannelGraph:
     """The channels of a model; made by `channel_graph`.
 
     Attributes:
-        groups: What can be pruned.
-        unprunable: What can't, with the reasons; a layer may be in both if some of its channels can go.
+        groups: The groups of units that can be pruned.
+        unprunable: The layers that can't, with the reasons; a layer may be in both if some of its channels can go.
         layers: Every layer that was called and can be followed, by name.
-        free: Parameters and buffers that the model itself adds or multiplies: the dimension that is cut.
-        input_shape: Of one input, without the batch.
+        free: Parameters and buffers that belong to no known layer, as a scale that the model itself multiplies by: the
+            dimension of each that is cut.
+        input_shape: Shape of one input, without the batch.
     """
 
     groups: tuple[Group, ...]
@@ -90,11 +111,11 @@ class ChannelGraph:
 
     @property
     def unit_count(self) -> int:
-        """Units of all groups, numbered from 0 through the groups."""
+        """The number of units of all groups; they are numbered from 0 through the groups."""
         return self.groups[-1].units.stop if self.groups else 0
 
     def group(self, name: str) -> Group:
-        """The group that has a layer.
+        """Return the group of which a layer makes channels.
 
         Raises:
             ValueError: If no group makes its channels in a layer of this name.
@@ -106,7 +127,7 @@ class ChannelGraph:
         raise ValueError(f"layer {name!r} has no channels that can be pruned{''.join(reasons)}")
 
     def layer_axes(self, model: nn.Module) -> Iterator[tuple[str, Axis]]:
-        """All dimensions that shrink, each with the full name of its parameter or buffer."""
+        """Yield all dimensions that shrink, each with the full name of its parameter or buffer."""
         for name, channels in self.layers.items():
             for axis in known_layers.axes(model.get_submodule(name), channels.inputs, channels.outputs):
                 yield name_within(name, axis.tensor), axis
@@ -119,14 +140,15 @@ class ChannelGraph:
 
 
 def channel_graph(model: nn.Module, input_shape: tuple[int, ...]) -> ChannelGraph:
-    """Follows the channels through a model.
+    """Find out which channels of a model can be cut, and which only together.
 
-    What can't be followed stays, with a reason: what meets an index, a flag or a buffer that is in no state dict (a
-    file of the cut model could not bring it back), and a LayerNorm's subclass that has further tensors.
+    The model is traced with numbers of channels in place of values. Channels that can't be followed stay, with the
+    reason: those that meet an index, a flag or a buffer that is in no state dict (a file of the cut model could not
+    bring it back), and those of a LayerNorm's subclass that has further tensors.
 
     Args:
         model: Any that `torch.fx` can trace, in training and in evaluation mode; stays as it is.
-        input_shape: Of one input, without the batch, as small as the model can take: (3, 32, 32).
+        input_shape: Shape of one input, without the batch, as small as the model can take: (3, 32, 32).
 
     Raises:
         ValueError: If the model can't be traced or can't take such an input; the message names the operation.
@@ -197,14 +219,14 @@ def _not_followed(
 
 
 def _why_not_called(name: str, met: Trace) -> str:
-    """The reason of the layer, or of the innermost module around it that has one."""
+    """Return the reason of the layer, or of the innermost module around it that has one."""
     while name and name not in met.pinned_layers:
         name = name.rpartition(".")[0]
     return met.pinned_layers.get(name, "it is never called")
 
 
 def _free_axis(name: str, units: Tensor) -> Axis | None:
-    """The dimension of a parameter along which units lie; None if nothing of it can go."""
+    """Return the dimension of a parameter along which units lie; None if nothing of it can go."""
     if bool((units < 0).all()):
         return None
     (dim,) = varying_dims(units)

@@ -1,4 +1,9 @@
-"""What operations that move entries about do to channels: views, permutations, concatenation, splitting."""
+"""What happens to channels in operations that move entries: views, permutations, concatenation, splitting.
+
+Each public function here is a rule. It is called with the trace that takes ties and pins, the operation's node in the
+`torch.fx` graph, the model without data, and the operation's arguments with `Channels` in place of activations. It
+returns what stands for the operation's result.
+"""
 
 import operator
 from typing import Any
@@ -20,13 +25,13 @@ from compression.pruning.record import (
 
 
 def move(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
-    """Entries change places, whatever the sizes are: the operation itself is run on the channels."""
+    """Move entries whatever the sizes are: the operation itself is run on the channels."""
     first_channels(arguments)
     return Channels(_run_on_ids(node, shadow, arguments))
 
 
 def reshape(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
-    """Entries are laid out anew: channels may go along the one dimension whose size isn't written in the code."""
+    """Lay entries out anew: channels can go along the one dimension whose size isn't written in the code."""
     out: Any = run_on_meta(node, shadow, arguments)
     ids = first_channels(arguments).ids.reshape(out.shape)
     moved = varying_dims(ids)
@@ -39,14 +44,14 @@ def reshape(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments)
 
 
 def _written_dims(node: fx.Node, shadow: nn.Module, ndim: int) -> set[int]:
-    """The dimensions of a reshape's result whose size is a number in the code."""
+    """Return the dimensions of a reshape's result whose size is a number in the code."""
     dim, sizes = _first_dim_and_sizes(node, shadow)
     start = dim % (ndim - len(sizes) + 1)
     return {start + place for place, size in enumerate(sizes) if isinstance(size, int) and size != -1}
 
 
 def _first_dim_and_sizes(node: fx.Node, shadow: nn.Module) -> tuple[int, tuple[Any, ...]]:
-    """Which dimension a reshape lays out anew, into which sizes: those that the code has, or computes in the graph."""
+    """Return the dimension that a reshape starts at, and the sizes that the code has, or computes in the graph."""
     given: Any = (node.args, node.kwargs)
     name = operation_name(node, shadow)
     if name in {"flatten", "Flatten"}:
@@ -63,7 +68,7 @@ def _first_dim_and_sizes(node: fx.Node, shadow: nn.Module) -> tuple[int, tuple[A
 
 
 def shuffle(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
-    """Channel shuffle: the same place in each group goes, so that groups stay of one size."""
+    """Shuffle channels: the same place in each group goes, so that groups stay of one size."""
     ids = first_channels(arguments).ids
     groups: Any = argument(arguments, 1, "groups", None)
     if node.op == "call_module":
@@ -73,7 +78,7 @@ def shuffle(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments)
 
 
 def to_space(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
-    """Pixel shuffle: all channels that become one channel's pixels hang together."""
+    """Shuffle pixels: all channels that become one channel's pixels hang together."""
     first_channels(arguments)
     ids = _run_on_ids(node, shadow, arguments)
     into.tie_slices(ids, 1)
@@ -81,7 +86,7 @@ def to_space(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments
 
 
 def cat(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
-    """Concatenation; across another dimension than the channels', these hang together."""
+    """Concatenate; along another dimension than the channels', channels that come to lie side by side hang together."""
     tensors: Any = argument(arguments, 0, "tensors", None)
     named = arguments[1].get("axis", 0)
     dim = argument(arguments, 1, "dim", named)
@@ -97,7 +102,7 @@ def cat(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> 
 
 
 def chunk(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
-    """Equal pieces: the same place in each goes. Pieces whose size is written in the code stay whole."""
+    """Split into equal pieces: the same place in each goes. Pieces whose size is written in the code stay whole."""
     ids, dim = first_channels(arguments).ids, argument(arguments, 2, "dim", 0)
     if not isinstance(dim, int):
         raise NotUnderstoodError(f"{operation_name(node)!r} has no number for its dimension")
@@ -113,7 +118,7 @@ def chunk(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -
 
 
 def _has_written_size(node: fx.Node) -> bool:
-    """Whether the size of the pieces, or where they begin, is in the code; not their number."""
+    """Tell whether the size of the pieces, or where they begin, is in the code; their number doesn't count."""
     named = [value for key, value in node.kwargs.items() if key not in {"tensor", "input", "dim"}]
     (size,) = node.args[1:2] or named
     if operation_name(node) == "tensor_split":
@@ -122,7 +127,7 @@ def _has_written_size(node: fx.Node) -> bool:
 
 
 def item(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
-    """An entry of a list, or an indexed tensor: by numbers and slices of dimensions without channels."""
+    """Take an entry of a list, or index a tensor by numbers and slices of dimensions without channels."""
     container: Any
     index: Any
     container, index = arguments[0]

@@ -1,4 +1,10 @@
-"""Channels masked in a model that keeps its shape, to see or to train what a cut would leave."""
+"""Channels masked in a model that keeps its shapes, to see or to train what a cut would leave.
+
+masked = mask(model, graph, selection)          # computes what prune(model, graph, selection) computes
+train(masked)
+model.load_state_dict(masked.state_dict())
+small = prune(model, graph, selection)          # and what it computes now
+"""
 
 import copy
 import math
@@ -13,7 +19,7 @@ from compression.pruning.graph import ChannelGraph, LayerChannels
 
 
 def mask(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Module:
-    """A copy of the model in which channels that aren't selected contribute exactly nothing downstream.
+    """Return a copy of the model in which channels that aren't selected contribute exactly nothing downstream.
 
     All weights, biases, gammas and betas that `prune` cuts are zero, among them those that read the channel where its
     group ends; so the outputs are those of the cut model, whatever lies between: a BatchNorm's beta, a sigmoid. Layers
@@ -29,8 +35,8 @@ def mask(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Modu
 
     Args:
         model: Stays as it is. What is masked already stays so.
-        graph: Of this model.
-        selection: What stays.
+        graph: The channel graph of this model.
+        selection: The units that stay.
 
     Raises:
         ValueError: If the selection or graph doesn't fit the model, masks together leave a norm no channel, or a

@@ -47,12 +47,12 @@ class PruningReport:
 
 
 def report(graph: ChannelGraph, scores: Scores, selection: Selection) -> PruningReport:
-    """Tells what a selection does to each layer of the graph's model.
+    """Tell what a selection does to each layer of the graph's model.
 
     Args:
-        graph: Of the model.
-        scores: By which was selected; they tell why a group has none.
-        selection: What stays.
+        graph: The channel graph of the model.
+        scores: The scores by which units were selected; they tell why a group has none.
+        selection: The units that stay.
     """
     kept = {group.name: len(selection.get(group.name, group.units)) for group in graph.groups}
     pruned = tuple(

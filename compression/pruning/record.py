@@ -30,7 +30,7 @@ class Call:
         inputs: int64 ids of shape (input channels,).
         outputs: int64 ids of shape (output channels,).
         dim: Dimension of the input along which they lie.
-        shape: Of the input.
+        shape: Shape of the input.
     """
 
     layer: str
@@ -62,13 +62,14 @@ class Trace:
     """What was met on the way.
 
     Attributes:
-        outputs: By layer, ids of the channels that it makes; given ones are used, missing ones are numbered.
-        free: By parameter or buffer that the model itself adds or multiplies, ids of its shape; as `outputs`.
+        outputs: Ids of the channels that a layer makes, by its name. Given ones are used, missing ones numbered.
+        free: Ids, in its shape, of a parameter or buffer that the model itself adds or multiplies, by its name; as
+            `outputs`.
         first_number: The first id that `numbers` gives.
         calls: Calls of layers, in order.
         ties: Channels that hang together.
         pins: Channels that must stay.
-        pinned_layers: By layer whose tensors something else uses as well, the reason.
+        pinned_layers: Why a layer must stay as it is, by its name: something else uses its tensors as well.
     """
 
     outputs: dict[str, Tensor] = field(default_factory=dict)
@@ -83,7 +84,7 @@ class Trace:
     _node: str = ""
 
     def numbers(self, known: dict[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
-        """The ids kept under a name, numbered at its first use."""
+        """Return the ids kept under a name; they are numbered at its first use."""
         if name not in known:
             count = int(torch.Size(shape).numel())
             start = self.first_number + self._numbered
@@ -92,7 +93,7 @@ class Trace:
         return known[name]
 
     def tie(self, first: Tensor, second: Tensor) -> None:
-        """Ties entry by entry, after broadcasting; one that meets a channel which must stay is pinned."""
+        """Tie ids entry by entry, after broadcasting; pin one that meets a channel which must stay."""
         shape = np.broadcast_shapes(first.shape, second.shape)
         first, second = first.expand(shape).flatten(), second.expand(shape).flatten()
         different = first != second
@@ -105,25 +106,25 @@ class Trace:
             self.ties.append(Tie(first[both], second[both], self._node))
 
     def tie_slices(self, ids: Tensor, dim: int) -> Tensor:
-        """Ties all that lies in one slice along a dimension; returns one id for each slice."""
+        """Tie all that lies in one slice along a dimension; return one id for each slice."""
         rows = slices(stored(ids), dim)
         self.tie(rows[:, :1], rows)
         return rows[:, 0].expand(ids.shape[dim])
 
     def pin(self, ids: Tensor, reason: str) -> None:
-        """Says that channels must stay."""
+        """Note that channels must stay, and why."""
         ids = stored(ids).flatten()
         if (ids >= 0).any():
             self.pins.append(Pin(ids[ids >= 0], f"{reason} (at {self._node!r})"))
 
     def fixed(self, shape: tuple[int, ...], reason: str) -> Channels:
-        """Channels that must stay wherever they meet others."""
+        """Make channels that must stay, as must all that they meet."""
         reason = f"{reason} (at {self._node!r})" if self._node else reason
         self._reasons.append(reason)
         return uniform(shape, -len(self._reasons))
 
     def refuse(self, arguments: Arguments, node: fx.Node, shadow: nn.Module, reason: str) -> object:
-        """Pins all channels in the arguments; what comes out, too, must stay."""
+        """Pin all channels in the arguments of an operation that isn't understood; its results must stay, too."""
         for leaf in tree_flatten(arguments)[0]:
             if isinstance(leaf, Channels):
                 self.pin(leaf.ids, reason)
@@ -132,7 +133,7 @@ class Trace:
 
     @contextmanager
     def at(self, node: fx.Node) -> Iterator[None]:
-        """Names the operation that ties and pins, also in what goes wrong."""
+        """Name an operation as the cause of ties, pins and errors in this block."""
         self._node = node.name
         try:
             yield
@@ -141,12 +142,12 @@ class Trace:
 
 
 def is_floating(value: object) -> TypeGuard[Tensor]:
-    """Whether a value is a tensor whose channels are followed; indices and flags stay tensors without data."""
+    """Tell whether a value is a tensor whose channels are followed; indices and flags stay tensors without data."""
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def on_meta(value: T) -> T:
-    """Channels as float32 tensors without data; other values, in whatever structure, as they are."""
+    """Replace channels by float32 tensors without data; keep other values, in whatever structure, as they are."""
     empty: T = tree_map(
         lambda leaf: torch.empty(leaf.ids.shape, device="meta") if isinstance(leaf, Channels) else leaf, value
     )
@@ -154,7 +155,7 @@ def on_meta(value: T) -> T:
 
 
 def run_on_meta(node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
-    """What an operation gives for tensors without data."""
+    """Return what an operation gives for tensors without data."""
     args, kwargs = on_meta(arguments)
     with torch.device("meta"):
         if node.op == "call_module":
@@ -166,7 +167,7 @@ def run_on_meta(node: fx.Node, shadow: nn.Module, arguments: Arguments) -> objec
 
 
 def as_channels(into: Trace, value: object) -> Channels:
-    """Channels themselves; a tensor that isn't the model's has channels that must stay."""
+    """Return channels as they are; give a tensor that isn't the model's channels that must stay."""
     if isinstance(value, Tensor):
         kind = "a constant" if is_floating(value) else f"a tensor of {value.dtype}"
         return into.fixed(tuple(value.shape), f"{kind} has fixed channels")
@@ -176,7 +177,7 @@ def as_channels(into: Trace, value: object) -> Channels:
 
 
 def first_channels(arguments: Arguments) -> Channels:
-    """The operation's input.
+    """Return an operation's input.
 
     Raises:
         NotUnderstoodError: If it isn't an activation.
@@ -188,13 +189,13 @@ def first_channels(arguments: Arguments) -> Channels:
 
 
 def argument(arguments: Arguments, place: int, name: str, default: object) -> object:
-    """An argument that may be given by place or by name."""
+    """Return an argument that may be given by place or by name."""
     args, kwargs = arguments
     return args[place] if len(args) > place else kwargs.get(name, default)
 
 
 def operation_name(node: fx.Node, shadow: nn.Module | None = None) -> str:
-    """What an operation is called: a function, a method, or the type of a layer of `shadow`."""
+    """Return what an operation is called: a function, a method, or the type of a layer of `shadow`."""
     if node.op == "call_module" and shadow is not None:
         return type(shadow.get_submodule(str(node.target))).__name__
     return str(getattr(node.target, "__name__", node.target))

@@ -45,7 +45,7 @@ ReplicationPad3d Upsample UpsamplingBilinear2d UpsamplingNearest2d ZeroPad1d Zer
 
 @cache
 def standard_rules() -> Mapping[object, Rule]:
-    """The rules by function (or its full name), by name of a tensor method, by type of a layer without channels."""
+    """Return the rules by function (or its full name), tensor method's name, or type of a layer without channels."""
     by_name: list[tuple[str, Rule]] = [
         (_ELEMENTWISE, _elementwise),
         (_SPATIAL, _spatial),
@@ -83,7 +83,7 @@ def standard_rules() -> Mapping[object, Rule]:
 
 
 def _elementwise(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
-    """Entries that meet hang together; one that is spread over several channels, as a map of positions is, stays."""
+    """Tie entries that meet; one that is spread over several channels, as a map of positions is, stays."""
     operands = [leaf for leaf in tree_flatten(arguments)[0] if isinstance(leaf, Channels | Tensor)]
     result = as_channels(into, operands[0])
     for operand in operands[1:]:
@@ -107,12 +107,12 @@ def _meet(into: Trace, first: Channels, second: Channels) -> Channels:
 
 
 def _spreads(small: Tensor, large: Tensor) -> bool:
-    """Whether broadcasting repeats one entry of `small` over different channels of `large`."""
+    """Tell whether broadcasting repeats one entry of `small` over different channels of `large`."""
     return any(small.shape[dim] == 1 and varies(large, dim) for dim in range(large.ndim))
 
 
 def _spatial(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
-    """Pooling, padding, resizing: each channel alone, unless channels lie along a dimension that it runs over."""
+    """Pool, pad or resize each channel alone, unless channels lie along a dimension that this runs over."""
     ids, out = first_channels(arguments).ids, run_on_meta(node, shadow, arguments)
     if not isinstance(out, Tensor) or out.ndim != ids.ndim:
         raise NotUnderstoodError(f"{operation_name(node, shadow)!r} gives more than one tensor of the same dimensions")
@@ -125,7 +125,11 @@ def _spatial(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments
 
 
 def _spatial_dims(node: fx.Node, shadow: nn.Module, arguments: Arguments, ndim: int) -> set[int]:
-    """The last n dimensions by the operation's name; of resizing all after channels, of `pad` those that it pads."""
+    """Return the dimensions that an operation runs over.
+
+    The n of a name that ends in "nd" says that it is the last n; resizing takes all after the channels, `pad` those
+    that it pads.
+    """
     name = operation_name(node, shadow)
     sizes = argument(arguments, 1, "pad", None)
     if name == "pad" and isinstance(sizes, Sequence):
@@ -135,7 +139,7 @@ def _spatial_dims(node: fx.Node, shadow: nn.Module, arguments: Arguments, ndim: 
 
 
 def _reduce(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
-    """Means and sums over dimensions in which no two channels lie."""
+    """Take means and sums over dimensions in which no two channels lie."""
     ids, out = first_channels(arguments).ids, run_on_meta(node, shadow, arguments)
     dims = argument(arguments, 1, "dim", None)
     # The second argument of `var` may be whether it is unbiased; then all dimensions are meant.
@@ -162,7 +166,7 @@ def _softmax(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments
 
 
 def _shape(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
-    """Sizes, data types and the like."""
+    """Return sizes, data types and the like."""
     value = run_on_meta(node, shadow, arguments)
     if isinstance(value, Tensor):
         raise NotUnderstoodError(f"{node.args[1]!r} may mix them")

@@ -6,7 +6,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def gamma_penalty(model: nn.Module) -> Tensor:
-    """The sum of |gamma| over all BatchNorm layers: times a weight (1e-4, say) it is added to any loss.
+    """Return the sum of |gamma| over all BatchNorm layers; a loss gets it times a weight, 1e-4 say.
 
     Its gradient is the sign of gamma, and 0 where gamma is 0, which is the subgradient that network slimming steps by.
 

@@ -15,7 +15,7 @@ Masks = Mapping[str, Tensor]
 
 
 def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The weights of convolutions and linear layers by full name; biases and normalization stay dense.
+    """Return the weights of convolutions and linear layers by full name; biases and normalization stay dense.
 
     One that layers share is given once, by the first's name. `unprunable_weights` names those that are left out.
     """
@@ -23,7 +23,7 @@ def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def unprunable_weights(model: nn.Module) -> dict[str, str]:
-    """Why matrices and kernels are not among `prunable_weights`, by full name.
+    """Tell, by full name, why other matrices and kernels are not among `prunable_weights`.
 
     A weight that is computed from others, as by weight normalization, can't be set; other layers' may mean anything.
     """
@@ -43,7 +43,7 @@ def unprunable_weights(model: nn.Module) -> dict[str, str]:
 
 
 def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
-    """Drops a share of each tensor's weights, rounded down: those of least magnitude, of equal ones the first.
+    """Drop a share of each tensor's weights, rounded down: those of least magnitude, of equal ones the first.
 
     Raises:
         ValueError: If the sparsity is not in [0, 1), or a tensor holds NaN.
@@ -52,7 +52,7 @@ def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str,
 
 
 def global_magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
-    """Drops a share of all tensors' weights, rounded down: those of least magnitude, of equal ones the first.
+    """Drop a share of all tensors' weights, rounded down: those of least magnitude, of equal ones the first.
 
     Raises:
         ValueError: As `magnitude_masks`.
@@ -61,14 +61,14 @@ def global_magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> di
 
 
 def n_m_masks(model: nn.Module, n: int = 2, m: int = 4) -> dict[str, Tensor]:
-    """Keeps the n weights of largest magnitude of every m that follow one another along a layer's inputs.
+    """Keep the n weights of largest magnitude of every m that follow one another along a layer's inputs.
 
     2:4 is the pattern that sparse tensor cores run (Mishra et al., 2021). Of equal magnitudes the first stays. The
     inputs lie in dimension 1 of a weight, in a transposed convolution's in dimension 0; none of the m are in different
     groups. Weights that don't fit get no mask; `n_m_left_dense` names them.
 
     Args:
-        model: Of which `prunable_weights` are masked; stays as it is.
+        model: The model whose `prunable_weights` are masked; stays as it is.
         n: How many stay of each m, from 1 to m.
         m: Length of the pattern.
 
@@ -88,7 +88,7 @@ def n_m_masks(model: nn.Module, n: int = 2, m: int = 4) -> dict[str, Tensor]:
 
 
 def n_m_left_dense(model: nn.Module, m: int = 4) -> dict[str, str]:
-    """Why `n_m_masks` leaves weights dense, by full name: those whose inputs don't split, and `unprunable_weights`.
+    """Tell, by full name, why `n_m_masks` leaves weights dense: inputs that don't split, or `unprunable_weights`.
 
     Raises:
         ValueError: If m is less than 1.
@@ -101,7 +101,7 @@ def n_m_left_dense(model: nn.Module, m: int = 4) -> dict[str, str]:
 
 
 def cubic_sparsity(step: int, start: int, end: int, final: float, initial: float = 0.0) -> float:
-    """Sparsity at a step of gradual pruning: fast at first, slow towards the end (Zhu & Gupta, 2017).
+    """Return the sparsity at a step of gradual pruning: fast at first, slow towards the end (Zhu & Gupta, 2017).
 
     final + (initial - final) * (1 - (step - start) / (end - start)) ** 3 between start and end; before it
     initial, after it final.
@@ -119,11 +119,11 @@ def cubic_sparsity(step: int, start: int, end: int, final: float, initial: float
 
 @torch.no_grad()
 def apply_masks(model: nn.Module, masks: Masks) -> None:
-    """Sets masked weights to zero; in training to be called after every step of the optimizer.
+    """Set masked weights to zero; in training, after every step of the optimizer.
 
     Args:
         model: Changed in place.
-        masks: For any of its parameters.
+        masks: Masks for any of its parameters.
 
     Raises:
         ValueError: If a name or shape doesn't fit the model; it is then unchanged.
@@ -142,7 +142,7 @@ def apply_masks(model: nn.Module, masks: Masks) -> None:
 
 
 def sparsity(tensors: Iterable[Tensor]) -> float:
-    """The share of entries that are zero, of all tensors together.
+    """Return the share of entries that are zero, of all tensors together.
 
     Raises:
         ValueError: If there is no entry.
@@ -155,7 +155,7 @@ def sparsity(tensors: Iterable[Tensor]) -> float:
 
 
 def _weighted_layers(model: nn.Module) -> dict[str, _ConvNd | nn.Linear]:
-    """By full name of each weight that can be masked, the first layer that has it."""
+    """Return, by full name of each weight that can be masked, the first layer that has it."""
     found, seen = {}, set[int]()
     for name, layer in model.named_modules():
         if isinstance(layer, _ConvNd | nn.Linear) and "weight" in dict(layer.named_parameters(recurse=False)):
@@ -166,12 +166,12 @@ def _weighted_layers(model: nn.Module) -> dict[str, _ConvNd | nn.Linear]:
 
 
 def _inputs_of_each(layer: _ConvNd | nn.Linear) -> int:
-    """How many inputs each output is computed from."""
+    """Count the inputs that each output is computed from."""
     return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels // layer.groups
 
 
 def _largest_of_each(magnitudes: Tensor, n: int, m: int) -> Tensor:
-    """Flags of the same shape: the n largest of every m along the last dimension."""
+    """Flag the n largest of every m along the last dimension."""
     blocks = magnitudes.reshape(*magnitudes.shape[:-1], -1, m)
     largest = torch.sort(blocks, dim=-1, descending=True, stable=True).indices[..., :n]
     return torch.zeros_like(blocks, dtype=torch.bool).scatter_(-1, largest, value=True).flatten(-2)

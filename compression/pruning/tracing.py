@@ -30,13 +30,13 @@ Rule = Callable[[Trace, fx.Node, nn.Module, Arguments], object]
 
 
 def trace(model: nn.Module, input_shape: tuple[int, ...], rules: Mapping[object, Rule], into: Trace) -> Trace:
-    """Follows the channels of one input through the model's graphs in training and in evaluation mode.
+    """Follow the channels of one input through the model's graphs in training and in evaluation mode.
 
     Args:
         model: Stays as it is.
-        input_shape: Of one input, without the batch.
-        rules: For functions, and names of tensor methods, what they do to channels; others are not understood.
-        into: Takes what is met; its `outputs` and `free` are used where they hold a name.
+        input_shape: Shape of one input, without the batch.
+        rules: What functions and tensor methods do to channels, by function or name; others are not understood.
+        into: Records what is met; its `outputs` and `free` are used where they hold a name.
 
     Raises:
         ValueError: If `torch.fx` can't trace the model, or it can't take such an input.
@@ -48,7 +48,10 @@ def trace(model: nn.Module, input_shape: tuple[int, ...], rules: Mapping[object,
 
 
 def without_data(model: nn.Module) -> nn.Module:
-    """A copy on the meta device; no data is copied but a ChannelOrder's, which tells what becomes of channels."""
+    """Return a copy on the meta device.
+
+    No data is copied but that of a ChannelOrder, which tells what becomes of channels.
+    """
     memo: dict[int, object] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         empty = torch.empty_like(tensor, device="meta")
@@ -146,7 +149,7 @@ def _rule(node: fx.Node, shadow: nn.Module, rules: Mapping[object, Rule]) -> Rul
 
 
 def _collect(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) -> object:
-    """A named tuple of activations, as models with several heads return."""
+    """Make a named tuple of activations, as models with several heads return."""
     assert callable(node.target)
     return node.target(*arguments[0], **arguments[1])
 
@@ -174,7 +177,7 @@ def _layer(into: Trace, node: fx.Node, shadow: nn.Module, arguments: Arguments) 
 
 
 def _shape_out(node: fx.Node, shadow: nn.Module, arguments: Arguments) -> tuple[int, ...]:
-    """Of a layer's output; no dimension if it is no tensor."""
+    """Return the shape of a layer's output; () if that is no tensor."""
     shape, given = tuple(first_channels(arguments).ids.shape), len(arguments[0]) + len(arguments[1])
     if given == 1 and known_layers.is_plain_batch_norm(shadow.get_submodule(str(node.target)), shape):
         # Torch computes these in Python where there is no data: two fifths of the time of a trace.

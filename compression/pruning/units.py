@@ -1,4 +1,9 @@
-"""The smallest sets of channels that can go, and the groups that they form."""
+"""The smallest sets of channels that can go (units), and the groups that they form.
+
+In `conv_c(conv_a(x) + conv_b(x))` channel i of `conv_a` is tied to channel i of `conv_b`. Tied channels are joined to
+one unit, and all units of which one layer makes channels to one group. Added to x itself, the model's input, whose
+channels must stay, a channel of `conv_a` is pinned, and the reason kept.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +28,7 @@ class Numbering:
     Attributes:
         of_id: int64: for each channel id its unit, -1 if it must stay.
         groups: The units of each group.
-        reason: Of a channel id, why it must stay.
+        reason: Tells why the channel of an id must stay.
     """
 
     of_id: Tensor
@@ -31,16 +36,16 @@ class Numbering:
     reason: Callable[[Tensor], str]
 
     def units(self, ids: Tensor) -> Tensor:
-        """The unit of each id, in its shape."""
+        """Return the unit of each id, in the ids' shape."""
         return torch.where(ids >= 0, self.of_id[ids.clamp(min=0)], -1)
 
 
 def number_units(model: nn.Module, met: Trace) -> Numbering:
-    """Joins what hangs together to units, and units that one layer makes to groups.
+    """Join channels that hang together to units, and units that one layer makes to groups.
 
     Args:
-        model: The traced one.
-        met: What was met in it.
+        model: The model that was traced.
+        met: The trace of it.
     """
     ids = [*met.outputs.values(), *met.free.values()]
     total = 1 + max((int(part.max()) for part in ids if part.numel()), default=0)
@@ -55,12 +60,12 @@ def number_units(model: nn.Module, met: Trace) -> Numbering:
 
 
 def _carries(model: nn.Module, name: str) -> bool:
-    """Whether each channel out is tied to one that comes in, as in a depthwise convolution."""
+    """Tell whether each channel out is tied to one that comes in, as in a depthwise convolution."""
     return known_layers.gives_up_groups(model.get_submodule(name))
 
 
 def _layer_ties(model: nn.Module, met: Trace) -> Iterator[Tensor]:
-    """Rows of channels that hang together within a layer, or because it is called more than once."""
+    """Yield rows of channels that hang together within a layer, or because it is called more than once."""
     first: dict[str, Tensor] = {}
     for call in met.calls:
         before = first.setdefault(call.layer, call.inputs)
@@ -70,7 +75,7 @@ def _layer_ties(model: nn.Module, met: Trace) -> Iterator[Tensor]:
 
 
 def _components(total: int, edges: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """The connected component of each channel; of pairs with a channel that can't go, `_pinned` takes care."""
+    """Return the connected component of each channel; pairs with one that can't go are left to `_pinned`."""
     pairs = [torch.stack([first.flatten(), second.flatten()]) for first, second in edges]
     joined = torch.cat(pairs, 1) if pairs else torch.empty(2, 0, dtype=torch.int64)
     joined = joined[:, (joined >= 0).all(0)]
@@ -79,7 +84,7 @@ def _components(total: int, edges: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def _pinned(model: nn.Module, met: Trace, component: Tensor) -> tuple[Tensor, list[str]]:
-    """For each component the place of the first reason why it must stay, -1 if it need not, and the reasons."""
+    """Return for each component the place of the first reason why it must stay, else -1, and the reasons."""
     why, reasons = torch.full((int(component.max()) + 1,), -1), list[str]()
 
     def pin(ids: Tensor, reason: str) -> None:
@@ -108,7 +113,7 @@ def _pinned(model: nn.Module, met: Trace, component: Tensor) -> tuple[Tensor, li
 
 
 def _shared(model: nn.Module) -> dict[str, str]:
-    """Layers whose parameter is another's, too."""
+    """Tell which layers share a parameter with others."""
     owners: dict[int, list[str]] = {}
     for name, module in model.named_modules():
         for parameter in module.parameters(recurse=False):
@@ -129,7 +134,7 @@ def _unreplaceable(model: nn.Module) -> dict[str, str]:
 
 
 def _ordered(component: Tensor, stays: Tensor, makers: list[Tensor], total: int) -> tuple[Tensor, list[range]]:
-    """Numbers the components that can go, group by group, in the order of the channels that are made first."""
+    """Assign numbers to the components that can go, group by group, in the order in which their channels are made."""
     sets = len(stays)
     edges, first = list[tuple[Tensor, Tensor]](), torch.full((sets,), total)
     for place, outputs in enumerate(makers):

@@ -34,7 +34,7 @@ class Range:
     high: float = 0.0
 
     def update(self, values: Tensor) -> None:
-        """Widens the range to all values of a batch; one that is not a number makes it so, too."""
+        """Widen the range to all values of a batch; one that is not a number makes the range so, too."""
         low, high = torch.aminmax(values.detach())
         # Unlike min and max, clamp keeps what is not a number.
         self.low = float(low.double().clamp(max=self.low))
@@ -48,7 +48,7 @@ class MeanRange(Range):
     batches: int = field(default=0)
 
     def update(self, values: Tensor) -> None:
-        """Takes a batch into the averages."""
+        """Take a batch into the averages."""
         low, high = torch.aminmax(values.detach())
         self.batches += 1
         self.low += (min(float(low), 0.0) - self.low) / self.batches
@@ -62,7 +62,7 @@ def quantize_activations(
     observer: Callable[[], Range] = MeanRange,
     skip: Iterable[str] = (),
 ) -> nn.Module:
-    """A copy of a model that quantizes its activations on grids calibrated with the given batches.
+    """Return a copy of a model that quantizes its activations on grids calibrated with the given batches.
 
     Args:
         model: Stays as it is; run in evaluation mode. BatchNorm should have been folded.
@@ -95,7 +95,7 @@ def quantize_activations(
 def observe(
     model: nn.Module, layers: dict[str, nn.Module], batches: Iterable[Tensor], observer: Callable[[], Range]
 ) -> dict[str, tuple[Range, Range]]:
-    """Ranges of what layers take in and give out, over batches, in evaluation mode.
+    """Measure the ranges of what layers take and return, over batches, in evaluation mode.
 
     Raises:
         ValueError: If there is no batch, or a layer is never called, or called by keyword.
@@ -126,7 +126,7 @@ def observe(
 
 
 def run_in_evaluation(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Runs a model on batches without gradients, and leaves its training flags as they were.
+    """Run a model on batches without gradients, in evaluation mode; its training flags are put back.
 
     Raises:
         ValueError: If there is no batch.
@@ -141,7 +141,7 @@ def run_in_evaluation(model: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 def attach_activation_quantizer(layer: nn.Module, role: str, quantizer: FakeQuantize) -> None:
-    """Lets a layer round its inputs (role `INPUT`) or outputs (`OUTPUT`)."""
+    """Let a layer round its inputs (role `INPUT`) or outputs (`OUTPUT`)."""
     layer.add_module(role, quantizer)
     if role == INPUT:
         layer.register_forward_pre_hook(_round_input)

@@ -81,16 +81,16 @@ class Grid:
 
     @property
     def lowest(self) -> int:
-        """Least code in use."""
+        """The least code in use."""
         return 1 if self.symmetric else 0
 
     @property
     def highest(self) -> int:
-        """Greatest code in use."""
+        """The greatest code in use."""
         return int(2**self.bits - 1)
 
     def along(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale and zero point, both float32, shaped to be broadcast over a tensor.
+        """Return scale and zero point, both float32, shaped to be broadcast over a tensor.
 
         Raises:
             ValueError: If the tensor's channels are not the grid's.
@@ -134,17 +134,17 @@ class AffineTensor:
                 )
 
     def dequantize(self) -> Tensor:
-        """The tensor that the codes stand for, (code - zero point) * scale in float32, in its own type."""
+        """Return the tensor of the codes, (code - zero point) * scale computed in float32, in its own type."""
         scale, zero_point = self.grid.along(self.codes)
         return ((self.codes.float() - zero_point) * scale).to(self.dtype)
 
 
 def quantize_affine(tensor: Tensor, spec: AffineSpec, name: str = "tensor") -> AffineTensor:
-    """Quantizes a tensor on a grid fitted to it.
+    """Quantize a tensor on a grid fitted to it.
 
     Args:
         tensor: Floating point; taken as float32.
-        spec: How.
+        spec: How to quantize.
         name: What an error calls the tensor.
 
     Returns:
@@ -159,7 +159,7 @@ def quantize_affine(tensor: Tensor, spec: AffineSpec, name: str = "tensor") -> A
 
 
 def fit_grid(tensor: Tensor, spec: AffineSpec, name: str = "tensor") -> Grid:
-    """The grid that a spec's rule chooses for a tensor; see `quantize_affine`."""
+    """Fit a grid to a tensor by a spec's rule; see `quantize_affine`."""
     rows = _rows(finite_float32(tensor, name).double(), spec.axis, name)
     levels = 2**spec.bits - (2 if spec.symmetric else 1)
     if len(rows) == 0:
@@ -172,12 +172,12 @@ def fit_grid(tensor: Tensor, spec: AffineSpec, name: str = "tensor") -> Grid:
 
 
 def grid_of_range(low: Tensor, high: Tensor, spec: AffineSpec, least: float = 0.0) -> Grid:
-    """The grid whose lowest code stands for about `low`, and whose highest for about `high`.
+    """Make the grid whose lowest code stands for about `low`, and whose highest for about `high`.
 
     Args:
         low: float64, (channels,) or (1,), none above zero.
         high: Of the same shape, none below zero.
-        spec: Its rule is not used.
+        spec: Gives bits, symmetry and axis; its rule is not used.
         least: Smallest scale allowed; float32's least normal number if that is larger.
     """
     limits = torch.finfo(torch.float32)
@@ -195,14 +195,14 @@ def grid_of_range(low: Tensor, high: Tensor, spec: AffineSpec, least: float = 0.
 
 
 def encode(tensor: Tensor, grid: Grid) -> AffineTensor:
-    """Codes of a tensor on a given grid: clamp(round(value / scale) + zero point), ties to even, in float32."""
+    """Encode a tensor on a grid: clamp(round(value / scale) + zero point), ties to even, in float32."""
     scale, zero_point = grid.along(tensor)
     codes = (torch.round(tensor.detach().float() / scale) + zero_point).clamp(grid.lowest, grid.highest)
     return AffineTensor(codes.to(torch.uint8), grid)
 
 
 def finite_float32(tensor: Tensor, name: str) -> Tensor:
-    """The tensor, detached, as float32.
+    """Return a tensor, detached, as float32.
 
     Raises:
         ValueError: If it is not floating point, or not finite as float32.

@@ -22,7 +22,7 @@ from compression.quantization.activations import run_in_evaluation
 def correct_biases(
     quantized: nn.Module, reference: nn.Module, batches: Sequence[Tensor], skip: Iterable[str] = ()
 ) -> nn.Module:
-    """A copy of a quantized model whose layers' outputs have the mean, per channel, that the reference's have.
+    """Return a copy of a quantized model whose biases give outputs the reference's mean in each channel.
 
     Args:
         quantized: Stays as it is. A layer without a bias is given one.
@@ -45,7 +45,7 @@ def correct_biases(
 
 
 def output_means(model: nn.Module, layers: dict[str, nn.Module], batches: Iterable[Tensor]) -> dict[str, Tensor]:
-    """Mean of each channel of layers' outputs over batches, float64, in the order in which the layers first ran.
+    """Return each channel's mean of layers' outputs over batches, float64, in the order in which the layers first ran.
 
     Outputs are taken as the layer computes them, before they are rounded.
 

@@ -66,12 +66,12 @@ class CodebookTensor:
             raise ValueError(f"code {int(self.codes.max())} is beyond the {count} centroids")
 
     def dequantize(self) -> Tensor:
-        """The tensor of the centroids that the codes name."""
+        """Return the tensor of the centroids that the codes name."""
         return self.centroids.to(self.dtype)[self.codes.long()]
 
 
 def quantize_codebook(tensor: Tensor, bits: int, name: str = "tensor") -> CodebookTensor:
-    """Clusters the values of a tensor into at most 2^bits centroids, of least squared error.
+    """Cluster the values of a tensor into at most 2^bits centroids, of least squared error.
 
     Args:
         tensor: Floating point, of any shape; taken as float32.
@@ -100,7 +100,7 @@ def quantize_codebook(tensor: Tensor, bits: int, name: str = "tensor") -> Codebo
 
 
 def cluster(values: Floats, weights: Floats, count: int) -> Bounds:
-    """Splits ascending values into at most `count` runs of least weighted squared distance to their means.
+    """Split ascending values into at most `count` runs of least weighted squared distance to their means.
 
     Args:
         values: Strictly ascending, at least one.
@@ -138,7 +138,7 @@ class _Sums:
 
 
 def _optimal_starts(sums: _Sums, count: int) -> Bounds:
-    """The optimum over all splits, by dynamic programming (Wang and Song, "Ckmeans.1d.dp", 2011)."""
+    """Find the optimum over all splits, by dynamic programming (Wang and Song, "Ckmeans.1d.dp", 2011)."""
     size = len(sums.weight) - 1
     weight = sums.weight[None] - sums.weight[:, None]
     first = sums.first[None] - sums.first[:, None]
@@ -198,18 +198,18 @@ class CodebookWeight(nn.Module):
         self.register_buffer("codes", quantized.codes)
 
     def forward(self, centroids: Tensor) -> Tensor:
-        """The weight, of the codes' shape and the centroids' type."""
+        """Return the weight, of the codes' shape and the centroids' type."""
         return centroids[self.codes.long()]
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """The mean of the weights of each centroid; 0 for one that has none."""
+        """Return the mean of the weights of each centroid; 0 for one that has none."""
         codes = self.codes.flatten().long()
         total = torch.zeros(self.count, dtype=torch.float64, device=weight.device)
         total = total.index_add(0, codes, weight.detach().flatten().double())
         return (total / torch.bincount(codes, minlength=self.count).clamp(min=1)).to(weight.dtype)
 
     def quantized(self, centroids: Tensor) -> CodebookTensor:
-        """Codes and present centroids."""
+        """Return the codes and the present centroids."""
         values = centroids.detach()
         stored = values if values.dtype == torch.float64 else values.float()
         return CodebookTensor(self.codes, stored, self.bits, centroids.dtype)
@@ -221,7 +221,7 @@ def share_weights(
     skip: Iterable[str] = (),
     quantizer: Callable[[Tensor, int, str], CodebookTensor] = quantize_codebook,
 ) -> nn.Module:
-    """A copy of a model whose convolutional and linear weights are codebooks.
+    """Return a copy of a model whose convolutional and linear weights are codebooks.
 
     Training moves the centroids: the gradient of a centroid is the sum of those of its weights, so that a learning rate
     for weights, which are thousands to a centroid, is far too large for centroids. Layers with one weight have one
@@ -253,7 +253,7 @@ def share_weights(
 
 
 def attach_codebook(layers: Sequence[nn.Module], quantized: CodebookTensor) -> None:
-    """Makes the weight of layers, of one or of several that share it, a codebook."""
+    """Make the weight of one layer, or of several that share it, a codebook."""
     centroids: nn.Parameter | None = None
     for layer in layers:
         own_parametrized_class(layer)

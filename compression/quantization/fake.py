@@ -46,16 +46,16 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def fake_quantize(values: Tensor, grid: Grid) -> Tensor:
-    """What `encode` and `dequantize` make of values, in these' type, with the straight-through gradient."""
+    """Round values to a grid, in their own type, with the straight-through gradient."""
     result: Tensor = _StraightThrough.apply(values, grid)
     return result
 
 
 class FakeQuantize(nn.Module):
-    """Rounds what passes through it to a grid.
+    """A layer that rounds what passes through it to a grid.
 
     Args:
-        grid: Which one. Scale and zero point become buffers.
+        grid: The grid. Its scale and zero point become buffers.
         ranges: Rule by which the grid is fitted anew to each tensor; None leaves it as it is.
     """
 
@@ -75,7 +75,7 @@ class FakeQuantize(nn.Module):
         return Grid(self.scale, self.zero_point, self.bits, self.symmetric, self.axis)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """As torch's, but `model.half()` and its like leave the scale in float32: only its device may change."""
+        """Move as torch does, but keep the scale in float32 under `model.half()` and its like."""
         scale = self.scale
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.scale.dtype != scale.dtype:
@@ -83,7 +83,7 @@ class FakeQuantize(nn.Module):
         return self
 
     def forward(self, values: Tensor) -> Tensor:
-        """Values on the grid, of the same shape and type."""
+        """Round values to the grid, in their shape and type."""
         if self.ranges is not None and not values.is_meta:  # without data there is no range
             fitted = fit_grid(values, AffineSpec(self.bits, self.symmetric, self.axis, self.ranges))
             self.scale.copy_(fitted.scale)
@@ -92,7 +92,7 @@ class FakeQuantize(nn.Module):
         return fake_quantize(values, self.grid)
 
     def extra_repr(self) -> str:
-        """What `print(model)` says."""
+        """Return what `print(model)` shows of the layer."""
         return f"bits={self.bits}, symmetric={self.symmetric}, axis={self.axis}"
 
 
@@ -100,16 +100,17 @@ class FakeQuantizedWeight(FakeQuantize):
     """Parametrization of a weight: the float one is kept and trained, the one on the grid is used."""
 
     def quantized(self, original: Tensor) -> AffineTensor:
-        """Codes of the weight, which restore it in its type."""
+        """Return the codes of the weight, which restore it in its type."""
         return replace(encode(original, self.grid), dtype=original.dtype)
 
 
 def quantize_weights(model: nn.Module, spec: AffineSpec, skip: Iterable[str] = ()) -> nn.Module:
-    """A copy of a model whose convolutional and linear weights are rounded to grids fitted to them.
+    """Return a copy of a model whose convolutional and linear weights are rounded to grids fitted to them.
 
     Args:
         model: Stays as it is.
-        spec: How. With `axis=0` a transposed convolution's channels are taken from dimension 1, where they lie.
+        spec: How to quantize. With `axis=0` a transposed convolution's channels are taken from dimension 1, where
+            they lie.
         skip: Names of layers to leave as they are.
 
     Raises:
@@ -119,7 +120,7 @@ def quantize_weights(model: nn.Module, spec: AffineSpec, skip: Iterable[str] = (
 
 
 def quantize_each(model: nn.Module, specs: dict[str, AffineSpec]) -> nn.Module:
-    """As `quantize_weights`, with a spec for each layer named; others stay as they are.
+    """Quantize weights as `quantize_weights`, with a spec for each layer named; others stay as they are.
 
     Raises:
         ValueError: As `quantize_weights`, or if a name is no layer with weights.
@@ -137,13 +138,16 @@ def quantize_each(model: nn.Module, specs: dict[str, AffineSpec]) -> nn.Module:
 
 
 def attach_grid(layer: nn.Module, grid: Grid) -> None:
-    """Rounds a layer's weight to a grid from now on."""
+    """Round a layer's weight to a grid from now on."""
     own_parametrized_class(layer)
     parametrize.register_parametrization(layer, "weight", FakeQuantizedWeight(grid))
 
 
 def follow_weights(model: nn.Module, ranges: RangeRule) -> nn.Module:
-    """A copy of a quantized model whose weights' grids are fitted in each pass: quantization-aware training."""
+    """Return a copy of a quantized model that fits its weights' grids anew in each pass.
+
+    That is quantization-aware training.
+    """
     following = copy.deepcopy(model)
     for quantizer in _weight_quantizers(following):
         quantizer.ranges = ranges
@@ -151,7 +155,7 @@ def follow_weights(model: nn.Module, ranges: RangeRule) -> nn.Module:
 
 
 def freeze(model: nn.Module) -> nn.Module:
-    """A copy whose grids are fitted to the present weights for the last time."""
+    """Return a copy whose grids are fitted to the present weights for the last time."""
     frozen = copy.deepcopy(model)
     for layer in weight_layers(frozen).values():
         if parametrize.is_parametrized(layer, "weight"):
@@ -164,7 +168,7 @@ def freeze(model: nn.Module) -> nn.Module:
 
 
 def bake(model: nn.Module) -> nn.Module:
-    """A copy whose quantized weights, affine and codebook, are plain parameters with the values in use.
+    """Return a copy whose quantized weights, affine and codebook, are plain parameters with the values in use.
 
     Layers that share a weight and quantize it alike share the new one.
     """

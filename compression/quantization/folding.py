@@ -17,7 +17,7 @@ _PAIRS: Final = ((nn.Conv1d, nn.BatchNorm1d), (nn.Conv2d, nn.BatchNorm2d), (nn.C
 
 
 def fold_batch_norms(model: nn.Module) -> nn.Module:
-    """A copy of a model in which each BatchNorm that directly follows a layer is folded into that layer.
+    """Return a copy of a model in which each BatchNorm that directly follows a convolution is folded into it.
 
     Args:
         model: In evaluation mode; stays as it is. `torch.fx` must be able to trace it.

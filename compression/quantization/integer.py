@@ -23,7 +23,7 @@ LARGEST_INT32: Final = 2**31 - 1
 
 
 def integer_sums(layer: nn.Module, inputs: Tensor) -> Tensor:
-    """The sums of products of integers, exactly.
+    """Return the sums of products of integers, exactly.
 
     Args:
         layer: A convolution or linear layer whose weights and inputs are quantized.
@@ -48,7 +48,7 @@ def integer_sums(layer: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def integer_output(layer: nn.Module, inputs: Tensor) -> Tensor:
-    """What a quantized layer computes, before its own outputs are rounded; float64, from exact integer sums.
+    """Return what a quantized layer computes before its outputs are rounded; float64, from exact integer sums.
 
     Raises:
         ValueError: As `integer_sums` and `output_scales`.
@@ -63,7 +63,7 @@ def integer_output(layer: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def round_bias(layer: nn.Module) -> None:
-    """Rounds a layer's float32 bias to the int32 that integer kernels add to their sums, in the sums' units.
+    """Round a layer's float32 bias to the int32 that integer kernels add to their sums, in the sums' units.
 
     It stays where it is beyond int32 in these units, or where there are none: of weights or inputs that are not
     quantized, or of weights with scales along another dimension than the output channels.
@@ -83,7 +83,10 @@ def round_bias(layer: nn.Module) -> None:
 
 
 def with_wide_zeros(weight: AffineTensor) -> Grid:
-    """The weight's grid, all-zero channels on the widest of its scales: in units of their own, biases are huge."""
+    """Return the weight's grid, its all-zero channels on the widest of its scales.
+
+    In units of their own scales, which are tiny, biases of such channels would be huge.
+    """
     grid = weight.grid
     if grid.axis is None:
         return grid
@@ -93,7 +96,7 @@ def with_wide_zeros(weight: AffineTensor) -> Grid:
 
 
 def output_scales(layer: nn.Module, grid: Grid) -> Tensor:
-    """The weight's scale for each output channel of a layer, float32, (channels,), or (1,) for one scale.
+    """Return the weight's scale for each output channel, float32, (channels,), or (1,) for one scale.
 
     Groups of a transposed convolution share the scales of its weight's dimension 1.
 

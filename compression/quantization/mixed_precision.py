@@ -47,7 +47,7 @@ class Choice:
 def layer_choices(
     model: nn.Module, bits: Sequence[int], loss: Callable[[nn.Module], float], spec: AffineSpec | None = None
 ) -> dict[str, list[Choice]]:
-    """Measures each layer at each number of bits: all others stay as they are.
+    """Measure each layer at each number of bits, all others as they are.
 
     Args:
         model: Stays as it is.
@@ -70,7 +70,7 @@ def layer_choices(
 
 
 def choose_bits(choices: Mapping[str, Sequence[Choice]], byte_budget: int) -> dict[str, int]:
-    """Picks one choice for each layer, of least total loss within a budget of bytes; the exact optimum.
+    """Pick one choice for each layer, of least total loss within a budget of bytes; the exact optimum.
 
     Args:
         choices: For each layer what can be chosen, at least one.
@@ -116,7 +116,7 @@ def choose_bits(choices: Mapping[str, Sequence[Choice]], byte_budget: int) -> di
 
 
 def _undominated(options: Sequence[Choice]) -> list[Choice]:
-    """Choices by size, each of less loss than all smaller ones."""
+    """Sort choices by size, and leave out those that lose no less than a smaller one."""
     kept: list[Choice] = []
     for choice in sorted(options, key=lambda each: (each.size, each.loss)):
         if not kept or choice.loss < kept[-1].loss:
@@ -125,14 +125,14 @@ def _undominated(options: Sequence[Choice]) -> list[Choice]:
 
 
 def _pareto(sizes: Floats, losses: Floats, candidates: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Those candidates that have less loss than all smaller ones, by size."""
+    """Return, by size, the candidates that have less loss than all smaller ones."""
     ordered = candidates[np.lexsort((losses[candidates], sizes[candidates]))]
     least = np.minimum.accumulate(np.append(np.inf, losses[ordered]))
     return ordered[losses[ordered] < least[:-1]]
 
 
 def _envelope(layers: Sequence[list[Choice]]) -> tuple[Floats, Floats]:
-    """Bytes and losses of the corners of the linear relaxation; each corner is a choice for every layer."""
+    """Return bytes and losses of the corners of the linear relaxation; each corner is a choice for every layer."""
     steps = sorted(step for options in layers for step in _hull_steps(options))
     smallest = [options[0] for options in layers]
     sizes = np.cumsum([sum(choice.size for choice in smallest), *(size for _, size, _ in steps)], dtype=float)
@@ -141,7 +141,7 @@ def _envelope(layers: Sequence[list[Choice]]) -> tuple[Floats, Floats]:
 
 
 def _hull_steps(options: list[Choice]) -> Iterator[tuple[float, int, float]]:
-    """Slope, bytes and loss of each step along the lower convex hull of undominated choices."""
+    """Yield slope, bytes and loss of each step along the lower convex hull of undominated choices."""
     at = options[0]
     while at is not options[-1]:
         larger = (each for each in options if each.size > at.size)

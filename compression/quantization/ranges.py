@@ -28,10 +28,10 @@ MOST_VALUES_OF_A_QUANTILE: Final = 1 << 20
 
 
 class RangeRule(Protocol):
-    """Chooses a range for each row."""
+    """A rule that chooses a range for each row."""
 
     def __call__(self, rows: Tensor, levels: int, symmetric: bool) -> tuple[Tensor, Tensor]:
-        """Chooses a range for each row.
+        """Choose a range for each row.
 
         Args:
             rows: float64, (rows, values), at least one value a row.
@@ -45,12 +45,12 @@ class RangeRule(Protocol):
 
 
 def min_max(rows: Tensor, levels: int, symmetric: bool) -> tuple[Tensor, Tensor]:
-    """The least and the greatest value of each row, so that nothing is clipped."""
+    """Choose the least and the greatest value of each row, so that nothing is clipped."""
     return _around_zero(*torch.aminmax(rows, dim=1), symmetric)
 
 
 def percentile(rows: Tensor, levels: int, symmetric: bool, share: float = 99.9) -> tuple[Tensor, Tensor]:
-    """The range that holds the middle `share` percent of each row; what lies outside is clipped.
+    """Choose the range that holds the middle `share` percent of each row; what lies outside is clipped.
 
     Quantiles are interpolated linearly; if symmetric, of magnitudes.
 
@@ -68,7 +68,7 @@ def percentile(rows: Tensor, levels: int, symmetric: bool, share: float = 99.9) 
 
 
 def least_squares(rows: Tensor, levels: int, symmetric: bool) -> tuple[Tensor, Tensor]:
-    """The range of least squared rounding and clipping error, of those on a fine grid.
+    """Choose the range of least squared rounding and clipping error, of those on a fine grid.
 
     Both ends together are set to `SHARES` shares of the whole range; then a symmetric scale settles
     in the nearest local optimum, and else each end is set alone. So the error is never above `min_max`'s.
@@ -96,7 +96,7 @@ def _best(rows: Tensor, levels: int, symmetric: bool, candidates: list[tuple[Ten
 
 
 def _settled(rows: Tensor, levels: int, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Takes in turn the best codes for a symmetric scale and the best scale for the codes, <w, q> / <q, q>."""
+    """Improve a symmetric scale: take in turn the best codes for it and the best scale for these, <w, q> / <q, q>."""
     for _ in range(SETTLING_STEPS):
         step = (high * 2 / levels)[:, None]
         step = torch.where(step > 0, step, torch.ones_like(step))

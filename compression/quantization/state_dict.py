@@ -49,7 +49,7 @@ class QuantizedTensor:
 
 
 def quantize(tensor: Tensor, name: str = "tensor") -> QuantizedTensor:
-    """Rounds a tensor to 256 evenly spaced values between its minimum and maximum.
+    """Round a tensor to 256 evenly spaced values between its minimum and maximum.
 
     codes = round((W - min) / (max - min) * 255). A constant tensor, for which that divides by zero,
     gets code 0 everywhere; an empty one gets the range [0, 0].
@@ -76,7 +76,7 @@ def quantize(tensor: Tensor, name: str = "tensor") -> QuantizedTensor:
 
 
 def dequantize(quantized: QuantizedTensor) -> Tensor:
-    """The float32 tensor that the codes stand for.
+    """Return the float32 tensor that the codes stand for.
 
     Each value is within half a step, (max - min) / 510, of the one quantized, but for rounding to
     float32; minimum and maximum come back exactly.
@@ -88,7 +88,7 @@ def dequantize(quantized: QuantizedTensor) -> Tensor:
 
 
 def relative_error(tensor: Tensor) -> float:
-    """Norm of what 8-bit quantization changes over the norm of the tensor, in float64.
+    """Return the norm of what 8-bit quantization changes over the norm of the tensor, in float64.
 
     Args:
         tensor: Floating point, of any shape.
@@ -106,7 +106,7 @@ def relative_error(tensor: Tensor) -> float:
 
 
 def to_float16(tensor: Tensor, name: str = "tensor") -> Tensor:
-    """Rounds a tensor to float16.
+    """Round a tensor to float16.
 
     Args:
         tensor: Floating point, of any shape.
@@ -130,7 +130,7 @@ _COMPRESSORS: Final[Mapping[int, Callable[[Tensor, str], QuantizedTensor | Tenso
 
 
 def quantize_state_dict(state: Mapping[str, Tensor], bits: int) -> dict[str, QuantizedTensor | Tensor]:
-    """Compresses all floating point tensors of a state dict: weights, biases, BatchNorm statistics.
+    """Quantize all floating point tensors of a state dict: weights, biases, BatchNorm statistics.
 
     Args:
         state: Tensors by name, as `nn.Module.state_dict` gives them.
@@ -153,7 +153,7 @@ def quantize_state_dict(state: Mapping[str, Tensor], bits: int) -> dict[str, Qua
 
 
 def dequantize_state_dict(state: Mapping[str, QuantizedTensor | Tensor]) -> dict[str, Tensor]:
-    """Restores a state dict that `quantize_state_dict` compressed; all floating point becomes float32."""
+    """Restore a state dict that `quantize_state_dict` quantized; all floating point becomes float32."""
     return {name: _restore(entry) for name, entry in state.items()}
 
 

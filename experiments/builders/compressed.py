@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 from torch.nn.utils import parametrize
 
-from compression.batch_norm import reestimate_batch_norm
+from compression.layers.batch_norm import reestimate_batch_norm
 from compression.packing.container import is_packed
 from compression.packing.model_file import load_model, save_model
 from experiments.builders.context import budget, dataset, parent_model, splits, trained, training_batches, untrained

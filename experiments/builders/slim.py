@@ -6,7 +6,7 @@ of the pruned ones but their BN statistics.
 
 from torch import nn
 
-from compression.batch_norm import reestimate_batch_norm
+from compression.layers.batch_norm import reestimate_batch_norm
 from compression.pruning.allocation import keep_counts
 from compression.pruning.criteria import signed_gamma
 from compression.pruning.cut import prune

@@ -12,7 +12,7 @@ import torch
 import torchvision
 from torch import nn
 
-from compression.packing.container import ENTRY, PackedFileError
+from compression.packing.container import ENTRY, PackedFileError, is_packed
 from compression.packing.state_file import load_state_dict, save_state_dict
 from compression.quantization.state_dict import dequantize_state_dict, quantize_state_dict
 
@@ -234,11 +234,28 @@ def test_a_shape_that_lies_about_its_data_is_an_error(shape, offsets, tmp_path):
         load_state_dict(path)
 
 
-def test_another_programs_file_is_an_error(tmp_path):
+def test_another_programs_file_is_read_with_floats_of_32_bits(tmp_path):
     path = tmp_path / "foreign.safetensors"
-    safetensors.torch.save_file({"w": torch.ones(2)}, path)
-    with pytest.raises(PackedFileError, match=r"foreign\.safetensors: .*another program's file"):
-        load_state_dict(path)
+    safetensors.torch.save_file({"w": torch.tensor([0.5, -2.0]).bfloat16(), "n": torch.tensor(3)}, path, {"by": "them"})
+    assert_equal_states(load_state_dict(path), {"w": torch.tensor([0.5, -2.0]), "n": torch.tensor(3)})
+
+
+def test_other_programs_read_floats_by_name(state, tmp_path):
+    for bits, dtype in ((16, torch.float16), (32, torch.float32)):
+        save_state_dict(state, tmp_path / "file", bits)
+        found = safetensors.torch.load_file(tmp_path / "file")
+        assert found["conv.weight"].dtype == dtype
+        assert torch.equal(found["conv.weight"], state["conv.weight"].to(dtype))
+        assert not is_packed(tmp_path / "file")
+    save_state_dict(state, tmp_path / "file", 8)
+    assert is_packed(tmp_path / "file")
+
+
+@pytest.mark.parametrize("bits", [8, 16, 32])
+def test_a_file_beyond_the_limit_is_an_error(tmp_path, bits):
+    save_state_dict({"w": torch.ones(1000)}, tmp_path / "file", bits)
+    with pytest.raises(PackedFileError, match=r"file: its tensors take \d+ bytes( unpacked)?; the limit is 1000"):
+        load_state_dict(tmp_path / "file", limit=1000)
 
 
 def test_a_restored_model_computes_the_same(tmp_path):

@@ -1,4 +1,5 @@
 import copy
+import textwrap
 from typing import NamedTuple
 
 import pytest
@@ -9,6 +10,7 @@ from torch import fx, nn
 from torch.nn.utils import parametrizations, spectral_norm
 from torchvision.ops import FrozenBatchNorm2d
 
+import compression.pruning.graph as graph_module
 from compression.pruning.cut import prune
 from compression.pruning.graph import channel_graph
 
@@ -407,3 +409,13 @@ def test_layers_come_in_the_order_of_their_first_call_also_one_that_runs_in_trai
 def test_an_empty_shape_is_an_error():
     with pytest.raises(ValueError, match=r"input_shape is \(3, 0\); every size must be at least 1"):
         channel_graph(nn.Linear(3, 3), (3, 0))
+
+
+def test_the_example_of_the_modules_docstring_is_true():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    graph = channel_graph(network, (3, 8, 8))
+    assert textwrap.indent(str(graph), "    ") in graph_module.__doc__
+    cut = {(name, axis.dim) for name, axis in graph.layer_axes(network) if torch.equal(axis.units, torch.arange(4))}
+    tensors = "0.weight 0.bias 1.weight 1.bias 1.running_mean 1.running_var"
+    assert cut == {*((name, 0) for name in tensors.split()), ("3.weight", 1)}
+    assert all(f"{name}[i]" in graph_module.__doc__ for name in tensors.split())

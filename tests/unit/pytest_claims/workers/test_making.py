@@ -88,8 +88,8 @@ def test_weights_are_written_as_the_builder_says(tmp_path, bits, width):
     made = built({"weight": torch.linspace(-1, 1, 1000)}, {}, bits=bits)
     size = write_weights(made, tmp_path / "weights")
     assert size == (tmp_path / "weights").stat().st_size
-    assert load_file(tmp_path / "weights")["weight"].element_size() == width
-    assert 1000 * width < size < 1000 * width + 300
+    assert max(load_file(tmp_path / "weights").values(), key=len).element_size() == width
+    assert 1000 * width < size < 1000 * width + 400
 
 
 def test_weights_that_nobody_writes_are_a_safetensors_file_of_the_state_dict(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from compression.batch_norm import reestimate_batch_norm
+from compression.layers.batch_norm import reestimate_batch_norm
 
 
 def batches(count=4, shape=(8, 3, 5, 5), seed=0):
