@@ -80,13 +80,15 @@ def wait_for_checkpoints(store, count):
 # Workers that share one import of torch, which takes a hundred times as long as what they make.
 FORKING = """
 import json, os, pathlib, random, shutil, signal, sys, time
+from pytest_claims.keys.code_fingerprint import ROOT
+from pytest_claims.recipes.project import ProjectPlace
+from pytest_claims.suite.suite import Suite, SuiteOptions
 from pytest_claims.training import checkpoints
 from pytest_claims.workers import worker
-from pytest_claims.suite.suite import Suite, SuiteOptions
 checkpoints.SECONDS_BETWEEN, checkpoints.COST_LIMIT = 0.0, 1e9
 store = pathlib.Path(sys.argv[1])
 wanted = json.loads(sys.argv[2])
-suite = Suite(SuiteOptions(OURS, "tiny", store))
+suite = Suite(SuiteOptions(ProjectPlace("experiments.project", (ROOT,)), "tiny", store))
 plan = suite.plan(wanted)
 suite.plan, suite.store = lambda wanted: plan, suite.store
 worker.Suite = lambda options: suite
