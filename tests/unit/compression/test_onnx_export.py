@@ -1,19 +1,21 @@
 import collections
 import copy
 import functools
+import math
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pair_sums import exact_sums, layers_products, pair_sums
 from random_graphs import draw_network, network_plans
 from torch import nn
 from torch.onnx._internal.exporter._registration import ONNXRegistry
+from torchvision.models import resnet18
 
 from compression.layers.weights import INPUT
 from compression.onnx_export import export_onnx
@@ -24,6 +26,7 @@ from compression.quantization.codebook import share_weights
 from compression.quantization.fake import quantize_weights
 from compression.quantization.folding import fold_batch_norms
 from compression.quantization.integer import integer_output
+from experiments.models import student
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -123,119 +126,143 @@ def test_weights_are_stored_as_bytes_with_nodes_around_each_layer(linear):
     assert not [each for each in graph.initializer if np.prod(each.dims) == 120 and each.data_type == 1]
 
 
-class Extreme(nn.Module):
-    """A convolution or linear layer, of weights of -1 and 1 and of inputs of -1 and 1: the outermost codes."""
+class Together(nn.Module):
+    """Modules side by side, so that one export does for all: each takes the first of the inputs, in a shape of its own.
 
-    def __init__(self, layer):
+    Takes (batch, 192) and gives all outputs in a row.
+    """
+
+    def __init__(self, modules, shapes):
         super().__init__()
-        torch.manual_seed(0)
-        layer.weight.data = torch.randn(layer.weight.shape).sign()
-        # One channel for each outermost pair of weights; the rest at random.
-        layer.weight.data[0], layer.weight.data[1] = 1, -1
-        self.layer = layer
+        self.parts, self.shapes = nn.ModuleList(modules), shapes
 
     def forward(self, inputs):
-        return self.layer(inputs)
+        taken = (inputs[:, : math.prod(shape)].reshape(-1, *shape) for shape in self.shapes)
+        return torch.cat([part(each).flatten(1) for part, each in zip(self.parts, taken, strict=True)], 1)
 
 
-EXTREMES = {
-    "linear": (lambda: nn.Linear(18, 24), (4, 18)),
-    "linear-3d": (lambda: nn.Linear(18, 24), (2, 3, 18)),
-    "conv": (lambda: nn.Conv2d(6, 16, 3), (2, 6, 4, 4)),
-    "conv-1x1": (lambda: nn.Conv2d(16, 16, 1), (2, 16, 2, 2)),
-    "conv-groups": (lambda: nn.Conv2d(8, 16, 3, groups=2, padding=1), (2, 8, 4, 4)),
-    "conv-depthwise": (lambda: nn.Conv2d(16, 16, 3, groups=16), (2, 16, 4, 4)),
-}
+def layers_of_ones():
+    """Layers of all kinds with weights of -1 and 1, a channel each of these alone."""
+    torch.manual_seed(0)
+    layers = {
+        nn.Linear(18, 24): (18,),
+        nn.Linear(18, 24, bias=False): (3, 18),
+        nn.Conv2d(4, 16, 3): (4, 4, 4),
+        nn.Conv2d(16, 16, 1): (16, 2, 2),
+        nn.Conv2d(8, 16, 3, groups=2, padding=1): (8, 4, 4),
+        nn.Conv2d(16, 16, 2, groups=16): (16, 3, 3),
+    }
+    for layer in layers:
+        layer.weight.data = torch.randn(layer.weight.shape).sign()
+        layer.weight.data[0], layer.weight.data[1] = 1, -1
+    return Together(layers, list(layers.values())).eval()
 
 
-@pytest.fixture(scope="module", params=EXTREMES)
-def extreme(request, tmp_path_factory):
-    build, shape = EXTREMES[request.param]
-    inputs = torch.ones(shape)
-    inputs.view(-1)[::2] = -1
-    model = quantize_weights(nn.Sequential(Extreme(build())).eval(), AffineSpec(8, symmetric=False, axis=None))
+@pytest.fixture(scope="module")
+def outermost(tmp_path_factory):
+    """A model whose codes are all outermost for inputs of -1 and 1, and its files: as by default, and signed."""
+    inputs = torch.randn(8, 192).sign()
+    model = quantize_weights(layers_of_ones(), AffineSpec(8, symmetric=False, axis=None))
     model = quantize_activations(model, [inputs])
-    folder = tmp_path_factory.mktemp("extreme")
+    folder = tmp_path_factory.mktemp("outermost")
     export_onnx(model, inputs, folder / "model.onnx")
     export_onnx(model, inputs, folder / "signed.onnx", signed_weights=True)
-    sessions = [open_session(folder / name, threads=1) for name in ("model.onnx", "signed.onnx")]
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return model, shape, folder, [*sessions, onnxruntime.InferenceSession(folder / "model.onnx", options)]
+    return model, folder / "model.onnx", folder / "signed.onnx"
 
 
-@given(st.data())
-@settings(deadline=None, max_examples=15)
-def test_the_outermost_codes_overflow_no_kernel(extreme, data):
-    model, shape, _, sessions = extreme
-    inputs = torch.from_numpy(data.draw(arrays(np.float32, shape, elements=st.sampled_from([-1, 1]))))
+@given(arrays(np.float32, (2, 192), elements=st.sampled_from([-1, 1])))
+@example(np.full((2, 192), 1, np.float32))
+@example(np.full((2, 192), -1, np.float32))
+@settings(deadline=None, max_examples=10)
+def test_the_outermost_codes_overflow_no_kernel(outermost, values):
+    model, default, signed = outermost
+    inputs = torch.from_numpy(values)
     expected = model(inputs).detach()
-    for session in sessions:
-        torch.testing.assert_close(compute(session, inputs), expected, rtol=1e-6, atol=1e-5)
+    results = [run(default, inputs, precise=precise) for precise in (False, True)]
+    for each in (*results, compute(open_session(signed, threads=1), inputs)):
+        torch.testing.assert_close(each, expected, rtol=1e-6, atol=1e-5)
+    assert_no_pair_overflows(default, inputs)
 
 
-def test_pairs_of_the_outermost_codes_overflow_int16_as_int8_weights_alone(extreme):
-    _, shape, folder, _ = extreme
-    for sign in (-1, 1):
-        inputs = torch.full(shape, float(sign))
-        assert_no_pair_overflows(folder / "model.onnx", inputs)
-    (layer, *_) = layers_products(folder / "signed.onnx", inputs)
-    assert (layer.codes.max(), layer.weights.max(), layer.weights.dtype) == (255, 127, np.int8)
-    saturated = pair_sums(layer, np.arange(len(layer.weights))).max()
-    assert saturated == len(layer.weights) // 2 * 32767 + len(layer.weights) % 2 * 255 * 127
-    assert saturated < exact_sums(layer).max()
+def test_pairs_of_the_outermost_codes_overflow_int16_with_weights_of_8_signed_bits(outermost):
+    _, _, signed = outermost
+    saturated = 0
+    for layer in layers_products(signed, torch.ones(2, 192)):
+        count = len(layer.weights)
+        assert layer.weights.dtype == np.int8
+        outermost_sums = np.ix_((layer.codes == 255).all(1), (layer.weights == 127).all(0))
+        sums, exact = pair_sums(layer, np.arange(count))[outermost_sums], exact_sums(layer)[outermost_sums]
+        assert (sums == count // 2 * 32767 + count % 2 * 255 * 127).all()
+        assert (exact == count * 255 * 127).all()
+        saturated += sums.size
+    assert saturated > 0
 
 
 def test_weights_of_7_bits_are_stored_as_int8_and_overflow_no_kernel(tmp_path):
-    path = tmp_path / "model.onnx"
-    inputs = torch.ones(8, 18)
-    inputs.view(-1)[::2] = -1
-    model = quantize_weights(Extreme(nn.Linear(18, 24)).eval(), AffineSpec(7, symmetric=False, axis=None))
+    path, inputs = tmp_path / "model.onnx", torch.randn(8, 192).sign()
+    model = quantize_weights(layers_of_ones(), AffineSpec(7, symmetric=False, axis=None))
     assert_same_in_onnxruntime(quantize_activations(model, [inputs]), inputs, path)
-    (layer,) = layers_products(path, torch.ones(8, 18))
-    assert (layer.weights.dtype, layer.weights.min(), layer.weights.max()) == (np.int8, -64, 63)
-    for sign in (-1, 1):
-        assert_no_pair_overflows(path, sign * torch.ones(8, 18))
+    for outermost_inputs in (inputs, torch.ones(2, 192), -torch.ones(2, 192)):
+        assert_no_pair_overflows(path, outermost_inputs)
+    layers = list(layers_products(path, inputs))
+    assert {each.weights.dtype for each in layers} == {np.dtype(np.int8)}
+    assert (min(each.weights.min() for each in layers), max(each.weights.max() for each in layers)) == (-64, 63)
 
 
-def prototypes(count, generator, centres):
-    labels = torch.randint(0, 5, (count,), generator=generator)
-    return centres[labels] + 0.8 * torch.randn(count, 1, 8, 8, generator=generator), labels
-
-
-def test_top_1_of_a_trained_network_is_within_a_tenth_of_a_point(tmp_path):
-    generator = torch.Generator().manual_seed(0)
-    torch.manual_seed(0)
-    centres = torch.randn(5, 1, 8, 8, generator=generator)
-    model = nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1, bias=False),
+def small_network():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
         nn.BatchNorm2d(8),
         nn.ReLU(),
         nn.Conv2d(8, 16, 3, stride=2, groups=4),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(144, 5),
+        nn.Linear(16 * 15 * 15, 5),
     )
-    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
-    for _ in range(60):
-        images, labels = prototypes(128, generator, centres)
+
+
+def prototypes(count, generator):
+    """Noisy images of 5 classes, 32 pixels wide, and their classes."""
+    centres = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(0, 5, (count,), generator=generator)
+    noise = torch.randn(count, 3, 32, 32, generator=generator)
+    return nn.functional.interpolate(centres[labels], scale_factor=4) + 1.5 * noise, labels
+
+
+def trained(model, steps, generator):
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+    for each in model.modules():
+        if isinstance(each, nn.BatchNorm2d):
+            each.momentum = 0.5  # to follow so few steps
+    for _ in range(steps):
+        images, labels = prototypes(32, generator)
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(images), labels).backward()
         optimizer.step()
-    images, labels = prototypes(2000, generator, centres)
-    quantized = quantize_weights(fold_batch_norms(model.eval()), AffineSpec(8))
-    quantized = quantize_activations(quantized, [images[:200]])
-    export_onnx(quantized, images[:2], tmp_path / "model.onnx")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("build", "steps"),
+    [(small_network, 20), (lambda: student.build(5), 40), (lambda: resnet18(num_classes=5), 12)],
+    ids=["small", "student", "resnet18"],
+)
+def test_top_1_of_a_trained_network_is_within_a_tenth_of_a_point(tmp_path, build, steps):
+    generator = torch.Generator().manual_seed(1)
+    torch.manual_seed(0)
+    model = trained(build(), steps, generator)
+    images, labels = prototypes(1000, generator)
+    model = quantized(model, images[:100])
+    export_onnx(model, images[:2], tmp_path / "model.onnx")
     with torch.no_grad():
-        logits = quantized(images)
+        logits = torch.cat([model(each) for each in images.split(250)])
     fake = (logits.argmax(1) == labels).double().mean().item()
-    assert fake > 0.9
+    assert fake > 0.6
     for precise in (False, True):
         computed = run(tmp_path / "model.onnx", images, precise=precise)
-        real = (computed.argmax(1) == labels).double().mean().item()
-        assert abs(real - fake) <= 0.001
+        assert abs((computed.argmax(1) == labels).double().mean().item() - fake) <= 0.001
         # But for floats' rounding next to a step, all integers are the same.
-        assert ((computed - logits).abs().amax(1) > 1e-4).double().mean() < 0.01
+        assert (computed - logits).std() <= 0.02 * logits.std()
 
 
 def test_float_and_codebook_models_are_exported_as_floats(tmp_path):
@@ -360,19 +387,15 @@ def equal_convolutions():
 
 
 @pytest.mark.parametrize("spec", [AffineSpec(8), AffineSpec(8, axis=None)], ids=["channels", "tensor"])
-@pytest.mark.parametrize(
-    ("build", "shape"),
-    [(Tied, (9, 4)), (Tied, (9, 3, 4)), (equal_convolutions, (9, 4, 3, 3))],
-    ids=["tied", "tied-3d", "convolutions"],
-)
-def test_layers_that_share_constants_can_have_signed_weights(tmp_path, build, shape, spec):
+def test_layers_that_share_constants_can_have_signed_weights(tmp_path, spec):
     torch.manual_seed(0)
-    inputs = torch.randn(shape)
-    model = quantized(build(), inputs, spec)
-    export_onnx(model, inputs, tmp_path / "model.onnx", signed_weights=True)
-    codes = [each for each in onnx.load(tmp_path / "model.onnx").graph.initializer if "weight.0.codes" in each.name]
-    assert [each.data_type for each in codes] == [onnx.TensorProto.INT8] * (2 if build is equal_convolutions else 3)
-    result = compute(open_session(tmp_path / "model.onnx", threads=1), inputs)
+    inputs, path = torch.randn(9, 36), tmp_path / "model.onnx"
+    model = Together([Tied(), Tied(), equal_convolutions()], [(4,), (3, 4), (4, 3, 3)])
+    model = quantized(model, inputs, spec)
+    export_onnx(model, inputs, path, signed_weights=True)
+    codes = [each for each in onnx.load(path).graph.initializer if "weight.0.codes" in each.name]
+    assert [each.data_type for each in codes] == [onnx.TensorProto.INT8] * (3 + 3 + 2)
+    result = compute(open_session(path, threads=1), inputs)
     torch.testing.assert_close(result, model(inputs).detach(), rtol=1e-5, atol=1e-5)
 
 
@@ -452,10 +475,10 @@ def test_an_attention_that_reads_its_layers_weight_is_exported(tmp_path):
     assert_same_in_onnxruntime(model, inputs, tmp_path / "model.onnx")
 
 
-@pytest.mark.parametrize("name", ["a/b", "a'b", "a b"])
-def test_modules_of_unusual_names_are_exported(tmp_path, name):
-    model = quantize_weights(nn.Sequential(collections.OrderedDict({name: nn.Linear(2, 3)})).eval(), AffineSpec(8))
-    inputs = torch.randn(4, 2)
+def test_modules_of_unusual_names_are_exported(tmp_path):
+    layers = collections.OrderedDict((name, nn.Linear(3, 3)) for name in ("a/b", "a'b", "a b"))
+    model = quantize_weights(nn.Sequential(layers).eval(), AffineSpec(8))
+    inputs = torch.randn(4, 3)
     export_onnx(model, inputs, tmp_path / "model.onnx")
     torch.testing.assert_close(run(tmp_path / "model.onnx", inputs), model(inputs).detach())
 
