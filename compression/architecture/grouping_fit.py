@@ -29,8 +29,8 @@ def fit_grouped(conv: nn.Conv2d, groups: ChannelGroups, *, moments: PatchMoments
             without them the kernel's.
 
     Returns:
-        The group convolution, with a bias if `conv` has one, between two `ChannelOrder`s. They are there for
-        neighbours, too, so that one form has room for the state of any groups.
+        The group convolution, with a bias if `conv` has one, between two `ChannelOrder`s. They are there even where no
+        channel moves, so that the layers have one form, whose state dict fits any choice of as many groups.
 
     Raises:
         ValueError: If `conv` is grouped, the groups don't fit its channels, the moments are not of this

@@ -24,13 +24,13 @@ Moments = Mapping[str, PatchMoments]
 
 @dataclass(frozen=True)
 class Rewriting:
-    """What became of a model.
+    """A rewritten model, and what was rewritten in it.
 
     Attributes:
         model: The rewritten copy.
-        rewritten: Names of the convolutions that were, as in `get_submodule` of the original.
-        left: Other layers that have a weight of two dimensions or more, and other parameters of as many, by name, and
-            why they stay.
+        rewritten: Names of the convolutions that were rewritten, as in `get_submodule` of the original.
+        left: Why other layers with a weight of two dimensions or more stay, by name; by full name also other parameters
+            of as many dimensions.
     """
 
     model: nn.Module

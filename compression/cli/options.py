@@ -47,12 +47,12 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if conflict := _conflict(options):
         parser.error(conflict)
-    from compression.cli import actions
+    from compression.cli.actions import run
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        status = actions.run(options)
+        status = run(options)
         print(end="", flush=True)
     except OSError as error:
         # Python would complain once more when it closes the output.

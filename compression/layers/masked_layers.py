@@ -72,7 +72,7 @@ class MaskedNorm(nn.Module):
         """Make a masked norm in place of a norm, with that one's very parameters and hooks.
 
         Args:
-            norm: A LayerNorm over one dimension, or a GroupNorm; of a masked one what it leaves out stays out.
+            norm: A LayerNorm over one dimension, a GroupNorm, or a masked norm, whose dropped channels stay dropped.
             kept: bool of shape (channels,): those that count.
             dim: Dimension of the input along which channels lie, from the end.
         """
@@ -113,7 +113,7 @@ class MaskedNorm(nn.Module):
 class LayerMask:
     """Hooks that put zero in place of a layer's dropped channels, where they come in and where they go out.
 
-    Their gradients are zero, too, whatever comes back: in a channel that does not count it may be infinite.
+    Gradients of dropped channels are zero as well, even where what follows would give infinite ones.
 
     Args:
         inputs: bool of shape (channels,): those that may come in.

@@ -29,13 +29,13 @@ _WEIGHT_READERS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 class Replacement(nn.Sequential):
-    """Layers in a row that stand for one.
+    """Layers in a row that replace one layer of a model.
 
-    A model whose code reads what that one had, as `self.fc.weight`, raises an AttributeError that says so and what to
-    do about it: to leave that layer as it is.
+    Where the model's code reads what that layer had, such as `self.fc.weight`, an AttributeError says so, and that the
+    layer must stay as it is.
 
     Attributes:
-        layer_name: Name in the model of the layer that they stand for, once they are in one.
+        layer_name: The replaced layer's name in the model; "" as long as these layers are in none.
     """
 
     layer_name: str = ""
@@ -140,13 +140,13 @@ def replaceable_layers(
 
     Args:
         model: Looked through, and left as it is.
-        kinds: Exact types. A subclass does not count: its owner may use its weight directly.
+        kinds: The exact types that can be replaced. A subclass does not count: its owner may use its weight directly.
         skip: Names, as in `get_submodule`, of layers to leave out, or of modules that hold such.
 
     Returns:
-        The layers by name, and for each other layer that has a weight of two dimensions or more, its name
-        and why it stays; the same for each parameter of as many dimensions that is none of these layers', as those of
-        recurrent ones, by its full name.
+        Two dicts by name. The first has the layers that can be replaced. The second tells why others stay: every other
+        layer with a weight of two dimensions or more and, by its full name, every other parameter of as many
+        dimensions, such as a recurrent layer's.
 
     Raises:
         ValueError: If `skip` names no module.

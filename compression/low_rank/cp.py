@@ -20,12 +20,12 @@ def factorize_cp(conv: nn.Conv2d, rank: int, sweeps: int = 50) -> nn.Sequential:
 
     The factors are found by alternating least squares.
 
-    No best one need exist, and none is found for sure. This one grows from rank 1: each rank starts from the
-    components of the rank before and one of what they leave, or from as many of the largest singular components of
-    the kernel's slices (one slice a kernel position; at full rank they are the kernel), whichever are nearer. Each
-    sweep solves for one factor after the other exactly, and never enlarges the error. So, up to rounding, a larger
-    rank never has a larger error with the same `sweeps`; nor has any number of sweeps a larger one than none. More
-    of them need not be better, as they may lead to another optimum.
+    A best decomposition need not exist, and no method finds it for sure. This one grows from rank 1. Each rank starts
+    from the nearer of two: the components of the rank before with one more of what they leave, or as many of the
+    largest singular components of the kernel's slices (one slice a kernel position; at full rank they are the kernel).
+    Each sweep solves for one factor after the other exactly, and never enlarges the error. So, up to rounding, the
+    error at the same `sweeps` never grows with the rank, and no number of sweeps leaves more error than none. But more
+    sweeps need not be better than fewer, as they may lead to another optimum.
 
     The ranks on the way share the work: rank r takes 2 `sweeps` / r sweeps, rounded up. All of them cost at most what
     2 `sweeps` + `rank` / 2 do at the last rank: four to eight times one start's at 50 sweeps and 64 to 128 components.

@@ -84,7 +84,7 @@ def factorizable_layers(model: nn.Module, skip: Collection[str] = ()) -> dict[st
 def left_dense(model: nn.Module, skip: Collection[str] = ()) -> dict[str, str]:
     """Tell, by name, why other layers with a weight of two dimensions or more can't be factorized.
 
-    Parameters of as many dimensions that no layer has as its weight, as those of an LSTM, go by their full names.
+    Parameters of as many dimensions that are no layer's weight, such as an LSTM's, are listed by their full names.
 
     Args:
         model: Looked through, and left as it is.

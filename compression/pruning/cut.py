@@ -17,7 +17,7 @@ from compression.pruning.rules import standard_rules
 from compression.pruning.tracing import trace
 
 Selection = Mapping[str, Tensor]
-"""For groups, by name, the units that stay: ascending int64 positions. A group without an entry stays whole."""
+"""By name of a group, the units of it that stay: ascending int64 positions. A group without an entry stays whole."""
 
 
 def prune(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Module:

@@ -19,11 +19,12 @@ from compression.pruning.graph import ChannelGraph, LayerChannels
 
 
 def mask(model: nn.Module, graph: ChannelGraph, selection: Selection) -> nn.Module:
-    """Return a copy of the model in which channels that aren't selected contribute exactly nothing downstream.
+    """Return a copy of the model, of the same shapes, in which channels that aren't selected have no effect.
 
-    All weights, biases, gammas and betas that `prune` cuts are zero, among them those that read the channel where its
-    group ends; so the outputs are those of the cut model, whatever lies between: a BatchNorm's beta, a sigmoid. Layers
-    that average over channels (LayerNorm, GroupNorm of one group) become a `MaskedNorm`, as the cut one averages less.
+    All weights, biases, gammas and betas that `prune` cuts are zero, also those that read a channel where its group
+    ends. So the outputs are those of the cut model whatever lies between, such as a BatchNorm's beta or a sigmoid.
+    Layers that average over channels (LayerNorm, GroupNorm of one group) become a `MaskedNorm`, since the cut layer
+    averages over fewer.
 
     It also trains as the cut model does: a layer with a dropped channel gets and gives zero in its place, by a
     `LayerMask`, so that no gradient reaches what was dropped. Under an optimizer that treats each number by itself

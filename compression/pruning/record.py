@@ -59,7 +59,7 @@ class Pin:
 
 @dataclass(eq=False)
 class Trace:
-    """What was met on the way.
+    """What is met while channels are followed.
 
     Attributes:
         outputs: Ids of the channels that a layer makes, by its name. Given ones are used, missing ones numbered.
