@@ -21,7 +21,7 @@ from compression.low_rank.tucker import factorize_tucker
 from compression.low_rank.uniform import factorize_to_budget
 from compression.packing.container import PackedFileError, read, write
 from compression.packing.model_file import load_model, model_tensors, save_model
-from compression.packing.state_file import load_state_dict, pack_state_dict, save_state_dict
+from compression.packing.state_file import affine, cast, load_state_dict, min_max_bytes, pack_state_dict
 from compression.packing.tensors import decode_tensors, encode_tensors
 from compression.pruning.allocation import keep_counts
 from compression.pruning.criteria import signed_gamma
@@ -443,9 +443,9 @@ def test_a_base_that_does_not_fit_is_an_error(saved):
         load_model(saved, small_model())
 
 
-@pytest.mark.parametrize("bits", [8, 16, 32])
-def test_a_state_dicts_file_gives_the_base_model_with_its_weights(tmp_path, bits):
-    save_state_dict(small_model().state_dict(), tmp_path / "file", bits)
+@pytest.mark.parametrize("method", [min_max_bytes(), affine(AffineSpec(4)), cast(torch.float16)])
+def test_a_state_dicts_file_gives_the_base_model_with_its_weights(tmp_path, method):
+    pack_state_dict(small_model().state_dict(), tmp_path / "file", method)
     base = small_model()
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     loaded, expected = load_model(tmp_path / "file", base), load_state_dict(tmp_path / "file")
