@@ -271,7 +271,7 @@ def test_a_node_that_is_killed_while_it_trains_costs_no_run_and_no_byte(
     nodes, here, tmp_path, node_folder, monkeypatch
 ):
     wanted = {"student-scratch": (0, 1)}
-    # Two epochs a run: so there is a checkpoint while it trains.
+    # Several epochs a run: so there is a checkpoint while it trains.
     alone, suite = (Suite(SuiteOptions(OURS, "quick", tmp_path / name)) for name in ("alone", "store"))
     build_missing(alone, wanted, 1, plain())
     shutil.copytree(tmp_path / "alone" / "datasets", tmp_path / "store" / "datasets")

@@ -355,7 +355,9 @@ def test_what_is_claimed_planned_or_kept_reaches_no_builder(builder):
     engine = {name.split(".")[1] for name in found if name.startswith("pytest_claims.")}
     assert engine <= ROOMS
     inner = {name for name in found if name.startswith(("pytest_claims.recipes.", "pytest_claims.workers."))}
-    assert inner == {"pytest_claims.recipes.recipe", "pytest_claims.workers.making"}
+    recipes = {f"pytest_claims.recipes.{name}" for name in ("catalog", "function", "measure", "recipe")}
+    assert inner == {*recipes, "pytest_claims.workers.making"}
+    assert "pytest_claims.training.run" not in found  # it is the code of recipes that are functions
     assert {
         "pytest_claims.training.training",
         "pytest_claims.training.augmentation",
@@ -383,7 +385,8 @@ def test_the_reports_operations_do_not_reach_packed_models(operation):
 def test_only_builders_architectures_and_the_engines_own_names_are_imported_by_a_name_that_is_computed():
     modules = reachable_modules([*BUILDERS, "pytest_claims.workers.making"], [ROOT])
     dynamic = {name for name, module in modules.items() if "import_module" in module.path.read_text("utf-8")}
-    assert dynamic == {"pytest_claims", "pytest_claims.training.context", "experiments.models", "compression.lazy"}
+    makers = {"pytest_claims.training.context", "pytest_claims.workers.making"}
+    assert dynamic == {*makers, "pytest_claims", "experiments.models", "compression.lazy"}
 
 
 def test_no_module_that_makes_runs_takes_a_name_from_a_package_that_imports_it_when_it_is_asked_for():
