@@ -386,7 +386,7 @@ def test_only_builders_architectures_and_the_engines_own_names_are_imported_by_a
     modules = reachable_modules([*BUILDERS, "pytest_claims.workers.making"], [ROOT])
     dynamic = {name for name, module in modules.items() if "import_module" in module.path.read_text("utf-8")}
     makers = {"pytest_claims.training.context", "pytest_claims.workers.making"}
-    assert dynamic == {*makers, "pytest_claims", "experiments.models", "compression.lazy"}
+    assert dynamic == {*makers, "pytest_claims", "experiments.models"}
 
 
 def test_no_module_that_makes_runs_takes_a_name_from_a_package_that_imports_it_when_it_is_asked_for():
