@@ -41,6 +41,7 @@ class FractalSpec:
         resolution: Height and width in pixels.
         jitter: Relative change of every coefficient of a system, uniform in ±jitter, drawn for each image.
         noise: Standard deviation of the pixel noise, in units of the full intensity range.
+        drawing: Number of the drawing: another one has other images of the same classes.
     """
 
     first_class: int
@@ -50,6 +51,7 @@ class FractalSpec:
     resolution: int
     jitter: float
     noise: float
+    drawing: int = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -98,7 +100,7 @@ def _draw_split(spec: FractalSpec, split: int) -> Split:
         system = sample_system(number)
         for start in range(0, per_class, _CHUNK):
             count = min(_CHUNK, per_class - start)
-            uniform = _Uniform(1, number, split, start)
+            uniform = _Uniform(1, number, split, start, spec.drawing)
             at = k * per_class + start
             images[at : at + count] = _draw_images(system, count, spec, uniform)
     return Split(images, np.repeat(np.arange(spec.classes, dtype=np.int64), per_class))

@@ -2,15 +2,23 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from pytest_claims.datasets.dataset import DatasetError, content_hash, load_dataset, save_dataset, stored_hash
+from pytest_claims.datasets.dataset import (
+    Dataset,
+    DatasetError,
+    content_hash,
+    load_dataset,
+    save_dataset,
+    stored_hash,
+)
 from pytest_claims.datasets.fractal import FractalSpec, make_fractal_dataset
 from pytest_claims.datasets.idx import IdxSpec, read_idx_dataset
 from pytest_claims.datasets.image_folder import prepare_image_folder
+from pytest_claims.datasets.resampling import resampled
 from pytest_claims.datasets.size import DataSize, stored_size
 from pytest_claims.keys.code_fingerprint import code_fingerprint
 
@@ -35,8 +43,23 @@ class FolderSpec:
     expected: tuple[int, int] | None = None
 
 
-DataSpec = FractalSpec | IdxSpec | FolderSpec
+@dataclass(frozen=True)
+class ResampledSpec:
+    """Images that each seed divides anew into training and validation; see `pytest_claims.datasets.resampling`.
+
+    Attributes:
+        images: What the images are made from.
+        seed: Of the division; None until it is asked for.
+    """
+
+    images: IdxSpec | FolderSpec
+    seed: int | None = None
+
+
+DataSpec = FractalSpec | IdxSpec | FolderSpec | ResampledSpec
 """What a data set is made from."""
+
+_RESAMPLING = "pytest_claims.datasets.resampling"
 
 
 @dataclass(frozen=True)
@@ -44,14 +67,43 @@ class PreparedData:
     """A data set that is ready to be loaded.
 
     Attributes:
-        path: Its file, for `pytest_claims.datasets.dataset.load_dataset`.
-        content_hash: Of its images, labels and class names.
+        path: Its file.
+        file_hash: The content hash in the file.
         notes: What the user should know, such as images that were left out.
+        resampling: Seed by which the file's images are divided anew; None where they stay as they are.
     """
 
     path: Path
-    content_hash: str
+    file_hash: str
     notes: tuple[str, ...] = ()
+    resampling: int | None = None
+
+    @property
+    def content_hash(self) -> str:
+        """What decides the images, labels and class names: the file's hash, and behind a colon how they are divided."""
+        if self.resampling is None:
+            return self.file_hash
+        code = code_fingerprint([_RESAMPLING])
+        return f"{self.file_hash}:{hashlib.sha256(repr((self.resampling, code)).encode()).hexdigest()}"
+
+    def load(self) -> Dataset:
+        """Read the data set.
+
+        Raises:
+            DatasetError: Its file cannot be read.
+        """
+        dataset = load_dataset(self.path)
+        return dataset if self.resampling is None else resampled(dataset, self.resampling)
+
+
+def of_seed(spec: DataSpec, seed: int) -> DataSpec:
+    """Return what a seed's data are made from: its own drawing or division, or what all seeds share."""
+    match spec:
+        case FractalSpec():
+            return replace(spec, drawing=seed)
+        case ResampledSpec():
+            return replace(spec, seed=seed)
+    return spec
 
 
 def prepare(spec: DataSpec, cache: Path, progress: Progress | None = None) -> PreparedData:
@@ -65,6 +117,8 @@ def prepare(spec: DataSpec, cache: Path, progress: Progress | None = None) -> Pr
             return _prepare_fractal(spec, cache)
         if isinstance(spec, IdxSpec):
             return _prepare_idx(spec, cache)
+        if isinstance(spec, ResampledSpec):
+            return replace(prepare(spec.images, cache, progress), resampling=spec.seed)
         return _prepare_folder(spec, cache, progress)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
