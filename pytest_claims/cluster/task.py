@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ray.util.queue import Queue
 
 from pytest_claims.atomic_file import replacing
-from pytest_claims.datasets.dataset import DatasetError, stored_hash
+from pytest_claims.datasets.dataset import DatasetError, stored_identity
 from pytest_claims.datasets.preparation import PreparedData
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.keys.numerics import numerics_environment, without_kernel_variables
@@ -164,7 +164,7 @@ def refusal(job: Job, node: str) -> str:
         details = "; ".join(f"{name} is {here.get(name)!r}, not {job.environment.get(name)!r}" for name in different)
         return f"node {node}: would make {title} with other numbers than the machine that runs pytest: {details}"
     run = job.planned.run
-    data = job.data.content_hash if job.data else None
+    data = job.data.identity if job.data else None
     if run_key(run, job.planned.parents, data, here, _options_here(job.options).project.paths) != job.planned.key:
         return f"node {node}: has other code for {title} than the machine that runs pytest, or was sent other data"
     return ""
@@ -181,10 +181,10 @@ def _suite_on_node(job: Job, folder: Path, inputs: Inputs) -> Suite:
     if weights is not None and inputs.weights is not None:
         _put(weights, inputs.weights)
     if job.data and inputs.data is not None:
-        here = replace(job.data, path=folder / "datasets" / f"{job.data.file_hash}.safetensors")
+        here = replace(job.data, path=folder / "datasets" / f"{job.data.file_identity}.safetensors")
         _put(here.path, inputs.data)
-        if (found := stored_hash(here.path)) != here.file_hash:
-            raise DatasetError(f"{here.path}: content hash {found}, expected {here.file_hash}")
+        if (found := stored_identity(here.path)) != here.file_identity:
+            raise DatasetError(f"{here.path}: holds the data set {found}, expected {here.file_identity}")
         suite.data = lambda role, seed: here
     return suite
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_claims.datasets.dataset import Dataset, DatasetError, Split
+from pytest_claims.datasets.size import DataSize
 
 Floats = NDArray[np.float64]
 
@@ -62,6 +63,12 @@ class FractalSpec:
                 least = 8
             if not least <= value < math.inf:
                 raise DatasetError(f"fractal: {field.name} is {value!r}, must be finite and at least {least}")
+
+    @property
+    def size(self) -> DataSize:
+        """The images of both splits."""
+        training, validation = (self.classes * count for count in (self.training_per_class, self.validation_per_class))
+        return DataSize(training, validation, self.resolution * self.resolution)
 
 
 class _Uniform:

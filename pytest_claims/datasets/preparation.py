@@ -13,7 +13,6 @@ from pytest_claims.datasets.dataset import (
     content_hash,
     load_dataset,
     save_dataset,
-    stored_hash,
 )
 from pytest_claims.datasets.fractal import FractalSpec, make_fractal_dataset
 from pytest_claims.datasets.idx import IdxSpec, read_idx_dataset
@@ -68,32 +67,40 @@ class PreparedData:
 
     Attributes:
         path: Its file.
-        file_hash: The content hash in the file.
+        file_identity: What the file's images are known by: drawn ones by their formula, others by their content.
         notes: What the user should know, such as images that were left out.
         resampling: Seed by which the file's images are divided anew; None where they stay as they are.
     """
 
     path: Path
-    file_hash: str
+    file_identity: str
     notes: tuple[str, ...] = ()
     resampling: int | None = None
 
     @property
-    def content_hash(self) -> str:
-        """What decides the images, labels and class names: the file's hash, and behind a colon how they are divided."""
+    def identity(self) -> str:
+        """What decides images, labels and names: the file's identity and, behind a colon, how they are divided."""
         if self.resampling is None:
-            return self.file_hash
-        code = code_fingerprint([_RESAMPLING])
-        return f"{self.file_hash}:{hashlib.sha256(repr((self.resampling, code)).encode()).hexdigest()}"
+            return self.file_identity
+        return f"{self.file_identity}:{_hash(self.resampling, code_fingerprint([_RESAMPLING]))}"
 
     def load(self) -> Dataset:
         """Read the data set.
 
         Raises:
-            DatasetError: Its file cannot be read.
+            DatasetError: Its file cannot be read, or holds other data.
         """
-        dataset = load_dataset(self.path)
+        dataset = load_dataset(self.path, self.file_identity)
         return dataset if self.resampling is None else resampled(dataset, self.resampling)
+
+
+def drawing_identity(spec: FractalSpec) -> str:
+    """Return what drawn images are known by: their formula and its code, which decide every byte."""
+    return _hash(spec, code_fingerprint(["pytest_claims.datasets.fractal"]))
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def of_seed(spec: DataSpec, seed: int) -> DataSpec:
@@ -154,7 +161,7 @@ def _prepare_idx(spec: IdxSpec, cache: Path) -> PreparedData:
     found = content_hash(dataset)
     path = cache / f"idx-{found[:16]}.safetensors"
     try:
-        load_dataset(path)
+        load_dataset(path, found)
     except DatasetError:
         cache.mkdir(parents=True, exist_ok=True)
         save_dataset(dataset, path)
@@ -162,11 +169,11 @@ def _prepare_idx(spec: IdxSpec, cache: Path) -> PreparedData:
 
 
 def _prepare_fractal(spec: FractalSpec, cache: Path) -> PreparedData:
-    code = code_fingerprint(["pytest_claims.datasets.fractal"])
-    path = cache / f"fractal-{hashlib.sha256(repr((spec, code)).encode()).hexdigest()[:16]}.safetensors"
+    identity = drawing_identity(spec)
+    path = cache / f"fractal-{identity[:16]}.safetensors"
     try:
-        load_dataset(path)
+        load_dataset(path, identity)
     except DatasetError:
         cache.mkdir(parents=True, exist_ok=True)
-        save_dataset(make_fractal_dataset(spec), path)
-    return PreparedData(path, stored_hash(path))
+        save_dataset(make_fractal_dataset(spec), path, identity)
+    return PreparedData(path, identity)

@@ -46,7 +46,7 @@ class Plan:
 def make_plan(
     catalog: Catalog,
     wanted: Mapping[str, Sequence[int]],
-    data_hash: Callable[[str, int], str],
+    data_identity: Callable[[str, int], str],
     environment: Mapping[str, object],
     seconds: Callable[[Recipe], float],
     paths: Sequence[Path] = (),
@@ -56,7 +56,7 @@ def make_plan(
     Args:
         catalog: All recipes.
         wanted: The seeds of each recipe that is asked for.
-        data_hash: Gives the content hash of a role's data for a seed.
+        data_identity: Tells what a role's data for a seed are known by.
         environment: What the machine adds to the keys.
         seconds: Estimates what a run of a recipe takes; it decides the order of the work, and no key.
         paths: The folders that the project's modules are imported from.
@@ -65,7 +65,7 @@ def make_plan(
 
     def visit(run: Run) -> str:
         parents = {role: visit(parent) for role, parent in catalog.parent_runs(run).items()}
-        data = data_hash(run.recipe.data, run.seed) if run.recipe.data else None
+        data = data_identity(run.recipe.data, run.seed) if run.recipe.data else None
         key = run_key(run, parents, data, environment, paths)
         ordered.setdefault(key, (run, parents))
         return key
@@ -92,7 +92,7 @@ def run_key(
     Args:
         run: The run.
         parents: Keys of the runs that it is made from, by role.
-        data: Content hash of the images that it is made with, if any.
+        data: What the images that it is made with are known by, if there are any.
         environment: What the machine adds.
         paths: The folders that the project's modules are imported from.
     """

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pytest_claims.datasets.preparation import DataSpec, PreparedData, of_seed, prepare
-from pytest_claims.datasets.size import stored_size
+from pytest_claims.datasets.fractal import FractalSpec
+from pytest_claims.datasets.preparation import DataSpec, PreparedData, drawing_identity, of_seed, prepare
+from pytest_claims.datasets.size import DataSize, stored_size
 from pytest_claims.keys.numerics import numerics_environment
 from pytest_claims.plan.estimates import Estimator, read_past_runs, read_sizes
 from pytest_claims.plan.planning import Plan, make_plan
@@ -98,32 +99,38 @@ class Suite:
 
         return data
 
+    def data_identity(self, role: str, seed: int) -> str:
+        """Return what the data of a role for a seed are known by; drawn ones need not be drawn for it."""
+        spec = of_seed(self.profile.datasets[role], seed)
+        return drawing_identity(spec) if isinstance(spec, FractalSpec) else self.data(role, seed).identity
+
+    def data_size(self, role: str) -> DataSize:
+        """Return how many images the data of a role have, for every seed as many."""
+        spec = self.profile.datasets[role]
+        return spec.size if isinstance(spec, FractalSpec) else stored_size(self.data(role, self.seeds[0]).path)
+
     def data_of(self, run: Run) -> PreparedData | None:
         """The data that a run is made with, if any."""
         return self.data(run.recipe.data, run.seed) if run.recipe.data else None
 
     @cached_property
     def percent_of_an_image(self) -> float:
-        """The step of an accuracy: what one of the validation images is of all, for every seed as many."""
-        return 100 / stored_size(self.data(TARGET, self.seeds[0]).path).validation
+        """The step of an accuracy: what one of the validation images is of all."""
+        return 100 / self.data_size(TARGET).validation
 
     @cached_property
     def estimator(self) -> Estimator:
         """What the store's runs so far tell about the time of others."""
         store = self.store.root
-        hashes = {role: self.data(role, self.seeds[0]).file_hash for role in self.profile.datasets}
+        sizes = {role: self.data_size(role) for role in self.profile.datasets}
         environment = numerics_environment(self.options.device)
         constants = self.project.reference_seconds
-        return Estimator(read_past_runs(store), read_sizes(store / "datasets"), hashes, environment, constants)
+        return Estimator(read_past_runs(store), read_sizes(store / "datasets"), sizes, environment, constants)
 
     def plan(self, wanted: Mapping[str, Sequence[int]]) -> Plan:
         """The runs that the models need, each of its seeds."""
-
-        def data_hash(role: str, seed: int) -> str:
-            return self.data(role, seed).content_hash
-
         environment, paths = numerics_environment(self.options.device), self.options.project.paths
-        return make_plan(self.catalog, wanted, data_hash, environment, self.estimator.seconds, paths)
+        return make_plan(self.catalog, wanted, self.data_identity, environment, self.estimator.seconds, paths)
 
     def stored(self, plan: Plan) -> dict[str, StoredRun]:
         """Those runs of a plan that are finished, verified, by key."""

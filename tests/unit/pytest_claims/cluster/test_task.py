@@ -39,6 +39,7 @@ def suite(tmp_path, data):
     path = tmp_path / "data.safetensors"
     save_dataset(data, path)
     suite.data = lambda role, seed: PreparedData(path, content_hash(data))
+    suite.data_identity = lambda role, seed: content_hash(data)
     return suite
 
 
@@ -185,7 +186,7 @@ def test_other_data_is_refused_before_anything_is_made(suite, data, tmp_path, mo
     save_dataset(replace(data, training=images(2)), tmp_path / "other.safetensors")
     maker = use(monkeypatch, Maker())
     other = Inputs(np.fromfile(tmp_path / "other.safetensors", np.uint8), None, ())
-    with pytest.raises(DatasetError, match=rf"expected {job.data.file_hash}"):
+    with pytest.raises(DatasetError, match=rf"expected {job.data.file_identity}"):
         make(job, tmp_path, other)
     assert maker.contexts == []
 
@@ -231,7 +232,7 @@ def test_a_node_with_other_code_is_told_of_by_name(suite):
     job = job_of(suite, "student-scratch")
     planned = replace(job.planned, key=job.planned.key[::-1])
     assert refusal(replace(job, planned=planned), NODE).startswith(f"node {NODE}: has other code for student-scratch")
-    assert refusal(replace(job, data=replace(job.data, file_hash="0" * 64)), NODE) != ""
+    assert refusal(replace(job, data=replace(job.data, file_identity="0" * 64)), NODE) != ""
 
 
 def test_a_folder_belongs_to_one_session_on_one_node():

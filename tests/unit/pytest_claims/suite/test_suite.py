@@ -71,11 +71,8 @@ def test_the_plan_rests_on_data_and_environment(store):
     suite = Suite(SuiteOptions(OURS, "tiny", store))
     wanted = {"teacher-finetuned": [0, 1]}
 
-    def data_hash(role, seed):
-        return suite.data(role, seed).content_hash
-
     assert suite.plan(wanted) == make_plan(
-        suite.catalog, wanted, data_hash, numerics_environment("cpu"), suite.estimator.seconds, OURS.paths
+        suite.catalog, wanted, suite.data_identity, numerics_environment("cpu"), suite.estimator.seconds, OURS.paths
     )
     assert len(suite.data("target", 0).load().classes) == suite.profile.target.classes
 
@@ -96,7 +93,7 @@ def test_effort_is_estimated_from_the_runs_of_the_store_for_this_data(store):
     (planned,) = plan.runs.values()
     provenance = {
         "recipe": planned.run.recipe.canonical(),
-        "data": suite.data("target", 0).content_hash,
+        "data": suite.data_identity("target", 0),
         "environment": numerics_environment("cpu"),
         "seconds": 77.5,
     }

@@ -137,7 +137,7 @@ def test_a_run_keeps_how_it_was_made(suite, maker):
     assert run.provenance["name"] == "student-distilled-scratch"
     assert run.provenance["seed"] == 1
     assert run.provenance["profile"] == "tiny"
-    assert run.provenance["data"] == PreparedData(path, "hash of the data", resampling=1).content_hash
+    assert run.provenance["data"] == PreparedData(path, "hash of the data", resampling=1).identity
     assert run.provenance["parents"] == {"teacher": key_of(suite, "teacher-scratch", 1)}
     assert run.provenance["recipe"]["builder"] == "experiments.builders.distill"
     assert run.provenance["environment"]["threads"] == 1
