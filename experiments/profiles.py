@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from pytest_claims.datasets.fractal import FractalSpec
-from pytest_claims.datasets.preparation import FolderSpec
+from pytest_claims.datasets.preparation import FolderSpec, ResampledSpec
 from pytest_claims.recipes.profile import Profile as AnyProfile
 from pytest_claims.recipes.profile import ProfileError, ProfileMaker, ProfileRequest
 from pytest_claims.recipes.recipe import TARGET, Augmentation, Budget
@@ -66,8 +66,9 @@ class Profile(AnyProfile):
     @property
     def resolution(self) -> int:
         """Height and width of the target's images in pixels."""
-        if isinstance(self.target, FractalSpec | FolderSpec):
-            return self.target.resolution
+        target = self.target.images if isinstance(self.target, ResampledSpec) else self.target
+        if isinstance(target, FractalSpec | FolderSpec):
+            return target.resolution
         raise ProfileError(f"profile {self.name}: its images should be drawn, or in a folder")
 
 

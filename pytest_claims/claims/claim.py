@@ -65,6 +65,7 @@ class Claim(Entry):
         source: Who states it.
         statement: In a sentence.
         note: How the statement was read.
+        by_design: Id of a control that says the same, so that here the claim shows only that the profile can see it.
         data: The data that it is about; all data without it.
         recorded: By profile.
         measure: What is measured of its models.
@@ -73,12 +74,16 @@ class Claim(Entry):
     exact: ClassVar[bool] = False
     """Whether one seed tells all, as of counts."""
 
+    is_control: ClassVar[bool] = False
+    """Whether it is about the profile, and is judged before all others."""
+
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
     section: Text
     kind: str
     source: Text
     statement: Text
     note: Text | None = None
+    by_design: Text | None = None
     data: Text | None = None
     recorded: Mapping[Text, Recorded] = Field(default_factory=dict)
     measure: MeasureName = "accuracy"

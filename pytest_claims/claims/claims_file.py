@@ -156,10 +156,10 @@ def record(judgement: Judgement, numerics: str) -> Recorded:
         numerics: The machine and the library that the measurements were made with, in one line.
 
     Raises:
-        ClaimsError: the verdict is *not applicable*, of which there is no record.
+        ClaimsError: the claim was not judged.
     """
-    if judgement.verdict is Verdict.NOT_APPLICABLE:
-        raise ClaimsError("a claim that is not applicable was not measured, so there is nothing to record")
+    if judgement.verdict in (Verdict.NOT_APPLICABLE, Verdict.NOT_JUDGED):
+        raise ClaimsError("a claim that was not judged has nothing to record")
     estimates = tuple(map(_record_estimate, judgement.estimates))
     return Recorded(verdict=judgement.verdict, numerics=numerics, estimates=estimates)
 

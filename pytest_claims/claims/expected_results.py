@@ -12,13 +12,15 @@ from pydantic import Field, field_validator, model_validator
 from pytest_claims.claims.accuracy import AccuracyClaim
 from pytest_claims.claims.claim import Claim, Entry
 from pytest_claims.claims.comparison import ComparisonClaim
+from pytest_claims.claims.control import ControlClaim
 from pytest_claims.claims.counts import ParametersClaim
 from pytest_claims.claims.curve import CurveClaim
 from pytest_claims.claims.operands import Text
 from pytest_claims.claims.size import SizeClaim
 
 AnyClaim: TypeAlias = Annotated[
-    ParametersClaim | SizeClaim | AccuracyClaim | ComparisonClaim | CurveClaim, Field(discriminator="kind")
+    ParametersClaim | SizeClaim | AccuracyClaim | ComparisonClaim | CurveClaim | ControlClaim,
+    Field(discriminator="kind"),
 ]
 
 KINDS: Mapping[str, type[Claim]] = {
@@ -27,6 +29,7 @@ KINDS: Mapping[str, type[Claim]] = {
     "accuracy": AccuracyClaim,
     "comparison": ComparisonClaim,
     "curve": CurveClaim,
+    "control": ControlClaim,
 }
 """The class of each kind of claim."""
 
@@ -68,7 +71,20 @@ class ExpectedResults(Entry):
             if self.sections and claim.section not in self.sections:
                 known = ", ".join(self.sections)
                 raise ValueError(f"claims[{index}] ({claim.id}): section {claim.section!r} is not among {known}")
+        self._check_controls()
         return self
+
+    def _check_controls(self) -> None:
+        controls = [claim for claim in self.claims if isinstance(claim, ControlClaim)]
+        judged = [claim for claim in self.claims if not claim.is_control]
+        known = {name for claim in judged for name in (claim.section, claim.id)}
+        for control in controls:
+            if unknown := [name for name in control.guards if name not in known]:
+                raise ValueError(f"{control.id}: guards {unknown[0]!r}, should name a section with claims, or a claim")
+        ids = {control.id for control in controls}
+        for claim in judged:
+            if claim.by_design is not None and claim.by_design not in ids:
+                raise ValueError(f"{claim.id}: by_design is {claim.by_design!r}, should be a control's id")
 
 
 def schema_text() -> str:

@@ -195,7 +195,7 @@ def settle(request: pytest.FixtureRequest) -> Callable[[Finding], None]:
                 request.node.add_marker(pytest.mark.xfail(reason=reason))
                 pytest.fail(reason, pytrace=False)
             case Outcome.SKIPPED:
-                pytest.skip(f"not applicable: {found.reason}")
+                pytest.skip(explanation(found) if found.judgement else f"not applicable: {found.reason}")
 
     return settle_finding
 

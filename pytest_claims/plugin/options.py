@@ -66,7 +66,18 @@ def _add_choices(add: Callable[..., None]) -> None:
         "seeds",
         type=_seeds,
         metavar="N|LIST",
-        help="seeds in place of the profile's: N for 0 to N-1, or a comma-separated list",
+        help="seeds in place of the profile's: N for 0 to N-1, or a comma-separated list; none are added to them",
+    )
+    add(
+        "until-decided",
+        action="store_true",
+        help="add seeds for claims that are not decided, the cheapest decision first, until all are or time is up",
+    )
+    add(
+        "at-most",
+        type=_minutes,
+        metavar="TIME",
+        help="for how long seeds are added, such as 90s, 60m or 2h (default: the profile's, or 60m)",
     )
     add("plan", action="store_true", help="show what runs the claims need and how long they would take; make none")
 
@@ -83,6 +94,11 @@ def _add_places(add: Callable[..., None]) -> None:
         "skip-bad-images",
         action="store_true",
         help="leave out unreadable images and say which, instead of stopping",
+    )
+    add(
+        "resample",
+        action="store_true",
+        help="let each seed divide the images anew into training and validation, of each class as many as before",
     )
     add(
         "pretrained-weights",
@@ -168,6 +184,13 @@ def _seeds(text: str) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
         raise pytest.UsageError(f"--seeds {text}: must have each seed once")
     return seeds
+
+
+def _minutes(text: str) -> float:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh])", text)
+    if match is None:
+        raise pytest.UsageError(f"--at-most {text}: must be a time such as 90s, 60m or 2h")
+    return float(match[1]) * {"s": 1 / 60, "m": 1.0, "h": 60.0}[match[2]]
 
 
 def _jobs(text: str) -> int:

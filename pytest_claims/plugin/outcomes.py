@@ -32,13 +32,15 @@ def outcome(finding: Finding, recorded: Verdict | None, *, strict: bool) -> Outc
     Args:
         finding: What was found.
         recorded: The verdict that is recorded.
-        strict: Whether an inconclusive claim fails.
+        strict: Whether a claim fails that is inconclusive, or not judged since a control does not hold.
     """
     match finding.verdict:
         case None:
             return Outcome.ERROR
         case Verdict.NOT_APPLICABLE:
             return Outcome.SKIPPED
+        case Verdict.NOT_JUDGED:
+            return Outcome.FAILED if strict else Outcome.SKIPPED
         case Verdict.INCONCLUSIVE:
             return Outcome.FAILED if strict else Outcome.INCONCLUSIVE
         case Verdict.REPRODUCED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +21,16 @@ from pytest_claims.recipes.profile import ProfileError
 from pytest_claims.recipes.project import ProjectError
 from pytest_claims.report.conditions import Conditions, Outline
 from pytest_claims.report.files import ResultsError
+from pytest_claims.report.text import added_text
 from pytest_claims.store import StoreError
 from pytest_claims.suite.forecast import Forecast, forecast
-from pytest_claims.suite.judging import Finding, judge_claims, number, wanted
+from pytest_claims.suite.judging import Finding, judge_claims, number
+from pytest_claims.suite.more_seeds import Undecided, next_batch, seconds_spent, undecided
+from pytest_claims.suite.seed_counts import fixed, wanted
 from pytest_claims.suite.suite import Suite, SuiteOptions
-from pytest_claims.workers.building import WorkersError, build_missing
+from pytest_claims.verdicts.looks import Looks
+from pytest_claims.verdicts.verdict import Verdict
+from pytest_claims.workers.building import Wanted, WorkersError, build_missing
 from pytest_claims.workers.slots import default_jobs
 
 if TYPE_CHECKING:
@@ -81,7 +86,7 @@ class ClaimSession:
         """What the claims are judged under."""
         numerics = numerics_text(numerics_environment(self.options.device))
         profile = self.suite.profile
-        return Conditions(profile.name, profile.data, self.suite.seeds, numerics, self._outline)
+        return Conditions(profile.name, profile.data, self.suite.seeds, numerics, self._outline, self.suite.coverage)
 
     @property
     def _outline(self) -> Outline:
@@ -115,20 +120,53 @@ class ClaimSession:
             cluster: Where to make the runs in place of this machine.
             models: Whose runs are needed beside those of the claims.
         """
+        claims = [claim for claim in claims if claim.applies(self.suite.profile.data)]
         needed = self._needed(claims, models)
         if needed == self._made:
             return
         if retry_failed:
             for key in self.suite.plan(needed).runs:
                 self.suite.store.forget_failure(key)
-        if cluster is None:
-            build_missing(self.suite, needed, jobs or self._default_jobs(), console)
-        else:
-            # Ray is an extra, and takes a second or two to import.
-            from pytest_claims.cluster.cluster import build_on_cluster
-
-            build_on_cluster(self.suite, needed, cluster, console)
+        make = self._maker(jobs, console, cluster)
+        make(needed)
         self._made = needed
+        if self.suite.looks:
+            self._add_seeds(claims, self.suite.looks, make, jobs or self._default_jobs(), console)
+
+    def _maker(self, jobs: int | None, console: Console, cluster: Cluster | None) -> Callable[[Wanted], None]:
+        """What makes the runs that the store lacks: here, or on a cluster."""
+        if cluster is None:
+            return lambda needed: build_missing(self.suite, needed, jobs or self._default_jobs(), console)
+        # Ray is an extra, and takes a second or two to import.
+        from pytest_claims.cluster.cluster import build_on_cluster
+
+        return lambda needed: build_on_cluster(self.suite, needed, cluster, console)
+
+    def _add_seeds(
+        self,
+        claims: Sequence[Claim],
+        looks: Looks,
+        make: Callable[[Wanted], None],
+        jobs: int,
+        console: Console,
+    ) -> None:
+        """Makes runs of more seeds for claims that are not decided; see `suite.more_seeds`."""
+        while True:
+            self.suite.forget_estimates()
+            open_claims, left = self._open(claims, looks, jobs)
+            batch = next_batch(open_claims, self.suite, jobs, left)
+            if open_claims:
+                console.print(added_text(open_claims, batch, left), highlight=False, markup=False)
+            if not batch:
+                return
+            seeds = {id_: tuple(range(count)) for id_, count in batch.items()}
+            make(wanted([claim for claim in claims if claim.id in batch], seeds))
+
+    def _open(self, claims: Sequence[Claim], looks: Looks, jobs: int) -> tuple[list[Undecided], float]:
+        """The claims that more seeds would decide, and the seconds that are left for it."""
+        findings = judge_claims(self.claims, self.suite)
+        open_claims = undecided({claim.id: findings[claim.id] for claim in claims}, self.suite, looks)
+        return open_claims, 60 * self.suite.minutes - seconds_spent(claims, self.suite) / jobs
 
     def forecast(
         self, claims: Iterable[Claim], jobs: int | None, *, retry_failed: bool, models: Iterable[str] = ()
@@ -143,13 +181,15 @@ class ClaimSession:
 
     def _needed(self, claims: Iterable[Claim], models: Iterable[str]) -> Mapping[str, Sequence[int]]:
         """The seeds of each model that is needed: by name, or by claims that apply to the profile's data."""
-        of_claims = wanted([claim for claim in claims if claim.applies(self.suite.profile.data)], self.suite.seeds)
-        return {**of_claims, **dict.fromkeys(models, self.suite.seeds)}
+        claims = [claim for claim in claims if claim.applies(self.suite.profile.data)]
+        return {**wanted(claims, fixed(claims, self.suite)), **dict.fromkeys(models, self.suite.seeds)}
 
     @cached_property
     def family_size(self) -> int:
         """The claims of the file over which refutations are corrected."""
-        return sum(claim.applies(self.suite.profile.data) and not claim.exact for claim in self.claims)
+        return sum(
+            claim.applies(self.suite.profile.data) and not claim.exact and not claim.is_control for claim in self.claims
+        )
 
     def measurements(self, model: str, measure: str) -> pd.Series[float]:
         """Return what was measured of a model, one number a seed.
@@ -180,7 +220,8 @@ class ClaimSession:
         Raises:
             ClaimsError: The file cannot be written.
         """
-        judgements = {id_: found.judgement for id_, found in self.findings.items() if id_ in ids}
+        judged = {id_: found for id_, found in self.findings.items() if id_ in ids}
+        judgements = {id_: found.judgement for id_, found in judged.items() if found.verdict is not Verdict.NOT_JUDGED}
         numerics = self.conditions.numerics
         records = {id_: record(judgement, numerics) for id_, judgement in judgements.items() if judgement is not None}
         # Read again: another session may have recorded another profile meanwhile.

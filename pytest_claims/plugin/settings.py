@@ -45,6 +45,9 @@ def suite_options(config: pytest.Config) -> SuiteOptions:
         skip_bad_images=option(config, "skip_bad_images"),
         pretrained_weights=_path(config, "pretrained_weights"),
         runs_per_gpu=option(config, "runs_per_gpu"),
+        resample=option(config, "resample"),
+        until_decided=option(config, "until_decided") or option(config, "at_most") is not None,
+        minutes=option(config, "at_most"),
     )
 
 

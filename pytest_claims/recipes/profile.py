@@ -1,7 +1,7 @@
 """What a profile is: the data, budgets and seeds that claims are judged on, chosen by one option."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_claims.datasets.preparation import DataSpec
@@ -23,12 +23,14 @@ class Profile:
         data: Whose numbers these are; a claim on a number published for other data is not applicable.
         datasets: The images of each role; models are measured on those of `TARGET`.
         seeds: Each is one repetition of everything.
+        minutes: For how long seeds are added for claims that those do not decide; None to add none.
     """
 
     name: str
     data: str
     datasets: Mapping[str, DataSpec]
     seeds: tuple[int, ...]
+    minutes: float | None = field(default=None, kw_only=True)
 
     @property
     def target(self) -> DataSpec:

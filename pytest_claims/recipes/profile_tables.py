@@ -35,6 +35,7 @@ class ProfileTable(BaseModel):
         resolution: Height and width in pixels, of data that have none of their own.
         training_per_class: The first so many images of each class are learned from.
         validation_per_class: The first so many are measured on.
+        minutes: For how long seeds are added for claims that those do not decide; none are without it.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -44,6 +45,7 @@ class ProfileTable(BaseModel):
     resolution: Annotated[int, Field(ge=8)] = 32
     training_per_class: _Count | None = None
     validation_per_class: _Count | None = None
+    minutes: Annotated[float, Field(ge=0)] | None = None
 
 
 def profiles_in(folder: Path) -> dict[str, ProfileMaker]:
@@ -86,6 +88,7 @@ def _maker(path: Path, name: str, fields: Mapping[str, object]) -> ProfileMaker:
             )
         except DatasetError as error:
             raise ProfileError(f"--profile {name}: {error}") from error
-        return Profile(name=name, data=table.data, datasets={TARGET: spec}, seeds=tuple(range(table.seeds)))
+        seeds = tuple(range(table.seeds))
+        return Profile(name=name, data=table.data, datasets={TARGET: spec}, seeds=seeds, minutes=table.minutes)
 
     return make

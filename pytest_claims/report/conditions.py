@@ -72,6 +72,7 @@ class Conditions:
         seeds: One repetition of everything each.
         numerics: The machine and the library that made the runs, in one line.
         outline: How results are laid out.
+        coverage: What intervals cover of all that chance decides, in a sentence.
     """
 
     profile: str
@@ -79,6 +80,7 @@ class Conditions:
     seeds: tuple[int, ...]
     numerics: str
     outline: Outline = Outline()
+    coverage: str = ""
 
     @property
     def title(self) -> str:

@@ -18,7 +18,9 @@ from pytest_claims.verdicts.verdict import Verdict
 
 PAGE = "report.html"
 
-_VERDICTS = [*(verdict.value for verdict in Verdict), text.NOT_JUDGED]
+_VERDICTS = [*(verdict.value for verdict in Verdict), *text.CONTROL_WORDS.values()]
+_ALWAYS = (Verdict.REPRODUCED, Verdict.REFUTED, Verdict.INCONCLUSIVE)
+"""Verdicts that the page's table has a column for, whether there are such claims or not."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def render_page(findings: Mapping[str, Finding], conditions: Conditions, plots: 
     """The page's HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    verdicts = [each for each in _VERDICTS if each in map(text.verdict_text, findings.values()) or each in _ALWAYS]
     loader = PackageLoader("pytest_claims.report", "templates")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -93,20 +96,23 @@ def render_page(findings: Mapping[str, Finding], conditions: Conditions, plots: 
     return environment.get_template("report.html.jinja").render(
         conditions=conditions,
         summary=text.summary(findings, conditions.profile),
+        fitness=text.fitness(findings, conditions),
         other_numerics=text.other_numerics(findings, conditions),
-        verdicts=_VERDICTS,
+        verdicts=verdicts,
         about_intervals=text.ABOUT_INTERVALS,
-        sections=_sections(findings, conditions, plots),
+        sections=_sections(findings, conditions, plots, verdicts),
         pictures=_pictures(plots, conditions.outline, None),
     )
 
 
-def _sections(findings: Mapping[str, Finding], conditions: Conditions, plots: Sequence[Path]) -> list[Section]:
+def _sections(
+    findings: Mapping[str, Finding], conditions: Conditions, plots: Sequence[Path], verdicts: Sequence[str]
+) -> list[Section]:
     sections, outline = [], conditions.outline
     for number, name in enumerate(outline.in_order(finding.claim.section for finding in findings.values()), 1):
         cards = [_card(found, conditions.profile) for found in findings.values() if found.claim.section == name]
         counted = Counter(card.verdict for card in cards)
-        counts = [counted[verdict] for verdict in _VERDICTS]
+        counts = [counted[verdict] for verdict in verdicts]
         pictures = _pictures(plots, outline, name)
         sections.append(Section(f"section-{number}", outline.section_title(name), cards, pictures, counts))
     return sections

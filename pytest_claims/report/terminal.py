@@ -18,7 +18,10 @@ STYLES: Mapping[str, str] = {
     Verdict.EQUAL: "cyan",
     Verdict.INCONCLUSIVE: "yellow",
     Verdict.NOT_APPLICABLE: "dim",
-    text.NOT_JUDGED: "bold magenta",
+    Verdict.NOT_JUDGED: "bold magenta",
+    "holds": "green",
+    "fails": "bold red",
+    "not shown": "yellow",
 }
 """Colours of the verdicts, which are told in words, too."""
 
@@ -41,6 +44,8 @@ def print_claims(findings: Mapping[str, Finding], conditions: Conditions, consol
         console.print(line, style="dim", highlight=False, markup=False)
     if numerics := text.other_numerics(findings, conditions):
         console.print(numerics, style="dim", highlight=False, markup=False)
+    if fitness := text.fitness(findings, conditions):
+        console.print(fitness, style="bold", highlight=False, markup=False)
     console.print(text.summary(findings, conditions.profile), style="bold", highlight=False, markup=False)
 
 
@@ -82,7 +87,7 @@ def _reasons(findings: Mapping[str, Finding]) -> list[str]:
     """Why claims were not judged, a line for each reason."""
     claims: dict[tuple[str, str], int] = {}
     for finding in findings.values():
-        if finding.judgement is None:
+        if finding.judgement is None or finding.verdict is Verdict.NOT_JUDGED:
             key = (text.verdict_text(finding), finding.reason or "no reason is known")
             claims[key] = claims.get(key, 0) + 1
     return [f"{count} {verdict}: {reason}" for (verdict, reason), count in claims.items()]

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pytest_claims.claims.claim import Claim
 from pytest_claims.claims.claim import number_text as plain_number_text
@@ -10,15 +10,19 @@ from pytest_claims.limits import MOST_SEEDS
 from pytest_claims.report.conditions import Conditions
 from pytest_claims.report.decisive import decisive_part
 from pytest_claims.suite.judging import Finding
+from pytest_claims.suite.more_seeds import Undecided
 from pytest_claims.verdicts.estimates import CONFIDENCE, Estimate
 from pytest_claims.verdicts.verdict import Judgement, Verdict
 
-NOT_JUDGED = "not judged"
-"""In place of the verdict of a claim whose runs are not all there."""
+NOT_JUDGED = Verdict.NOT_JUDGED.value
+"""Also of a claim whose runs are not all there."""
 
 ABOUT_INTERVALS = f"Intervals are of {100 * CONFIDENCE:g} % where they do not say otherwise"
 
 NOT_MEASURED = "not measured"
+
+CONTROL_WORDS = {Verdict.REPRODUCED: "holds", Verdict.REFUTED: "fails", Verdict.INCONCLUSIVE: "not shown"}
+"""What is said of controls."""
 
 _MORE_DIGITS = 4
 """By so many a number may be lengthened to show on which side of an edge it lies."""
@@ -106,7 +110,11 @@ def conclusion(finding: Finding) -> str:
     judgement = finding.judgement
     if judgement is None:
         return finding.reason or NOT_JUDGED
-    match judgement.verdict:
+    match finding.verdict:
+        case Verdict.NOT_JUDGED:
+            return f"{NOT_JUDGED}: {finding.reason}"
+        case verdict if finding.claim.is_control and verdict is not Verdict.INCONCLUSIVE:
+            return verdict_text(finding)
         case Verdict.REFUTED if not finding.claim.exact:
             return f"refuted, {p_text(judgement.p_refuted)}"
         case Verdict.EQUAL:
@@ -114,9 +122,10 @@ def conclusion(finding: Finding) -> str:
         case Verdict.INCONCLUSIVE:
             p_value = judgement.p_refuted
             doubt = f" ({p_text(p_value)} of a refutation)" if p_value < 1 else ""
-            return f"inconclusive{doubt}, {_what_would_decide(judgement)}"
-        case verdict:
-            return verdict.value
+            return f"{verdict_text(finding)}{doubt}, {_what_would_decide(judgement)}"
+        case _:
+            by_design = finding.claim.by_design
+            return f"{verdict_text(finding)}{by_design and f', by design: {by_design} says the same'}"
 
 
 def equality_text(margin: float | None, unit: str = "") -> str:
@@ -151,13 +160,39 @@ def p_text(p_value: float) -> str:
 
 def verdict_text(finding: Finding) -> str:
     """The verdict in words."""
-    return NOT_JUDGED if finding.verdict is None else finding.verdict.value
+    return NOT_JUDGED if finding.verdict is None else _words(finding.claim, finding.verdict)
 
 
 def recorded_text(finding: Finding, profile: str) -> str:
     """The verdict that was recorded for the profile; empty if none was."""
     recorded = finding.claim.recorded.get(profile)
-    return "" if recorded is None else recorded.verdict.value
+    return "" if recorded is None else _words(finding.claim, recorded.verdict)
+
+
+def _words(claim: Claim, verdict: Verdict) -> str:
+    return CONTROL_WORDS.get(verdict, verdict.value) if claim.is_control else verdict.value
+
+
+def added_text(open_claims: Sequence[Undecided], batch: Mapping[str, int], seconds_left: float) -> str:
+    """What happens to claims that more seeds would decide: which get some now, or that the time does not suffice."""
+    waiting = f"{len(open_claims)} claim{'s' * (len(open_claims) > 1)} that more seeds would decide"
+    if not batch:
+        return f"{waiting}: no time left for any ({', '.join(each.claim.id for each in open_claims)})"
+    seeds = ", ".join(f"{id_} to {count}" for id_, count in batch.items())
+    return f"{waiting}; {max(0.0, seconds_left) / 60:.0f} min left; seeds are added: {seeds}"
+
+
+def fitness(findings: Mapping[str, Finding], conditions: Conditions) -> str:
+    """Whether the profile is fit to judge: what its controls say, or that one seed decides nothing."""
+    if len(conditions.seeds) == 1:
+        return "one seed: decides nothing but counts and sizes; shows only that everything runs"
+    controls = {id_: verdict_text(found) for id_, found in findings.items() if found.claim.is_control}
+    if not controls:
+        return ""
+    holds = CONTROL_WORDS[Verdict.REPRODUCED]
+    if doubts := [f"{id_} ({words})" for id_, words in controls.items() if words != holds]:
+        return f"not fit to judge what rests on {', '.join(doubts)}"
+    return f"fit to judge: {'all ' if len(controls) > 1 else ''}{len(controls)} control{'s' * (len(controls) > 1)} hold"
 
 
 def other_numerics(findings: Mapping[str, Finding], conditions: Conditions) -> str:
@@ -174,11 +209,12 @@ def other_numerics(findings: Mapping[str, Finding], conditions: Conditions) -> s
 
 def summary(findings: Mapping[str, Finding], profile: str) -> str:
     """How many claims have which verdict, as "39 reproduced, 4 refuted (3 as recorded), 7 inconclusive"."""
+    findings = {id_: finding for id_, finding in findings.items() if not finding.claim.is_control}
     counts = Counter(map(verdict_text, findings.values()))
     as_recorded = sum(
         verdict_text(finding) == recorded_text(finding, profile) == Verdict.REFUTED for finding in findings.values()
     )
     notes = {Verdict.REFUTED.value: f" ({as_recorded} as recorded)"}
-    order = [*(verdict.value for verdict in Verdict), NOT_JUDGED]
+    order = [verdict.value for verdict in Verdict]
     texts = [f"{counts[name]} {name}{notes.get(name, '')}" for name in order if counts[name]]
     return ", ".join(texts) or "no claims"

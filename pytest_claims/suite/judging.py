@@ -1,14 +1,17 @@
 """Judges claims on whatever runs the store has."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_claims.claims.claim import Claim, ClaimsError, Parts
+from pytest_claims.claims.control import ControlClaim
 from pytest_claims.plan.planning import Plan
 from pytest_claims.recipes.measure import Measure
 from pytest_claims.store import Store, StoredRun
+from pytest_claims.suite.seed_counts import reached, wanted
 from pytest_claims.suite.suite import Suite
-from pytest_claims.verdicts.judging import Case, judge_exact, judge_suite
+from pytest_claims.verdicts.judging import Case, judge, judge_exact, judge_suite
+from pytest_claims.verdicts.looks import Looks
 from pytest_claims.verdicts.verdict import Judgement, Verdict
 
 
@@ -19,8 +22,8 @@ class Finding:
     Attributes:
         claim: The claim.
         measure: What it is about.
-        verdict: None if it could not be judged.
-        judgement: None if it was not judged.
+        verdict: None if it could not be judged; of a control, *reproduced* where it holds.
+        judgement: What was measured, and what that alone would say; None if runs are missing.
         runs: The runs that it rests on, by model, one a seed.
         reason: Why it was not judged.
     """
@@ -49,21 +52,25 @@ def judge_claims(claims: Iterable[Claim], suite: Suite) -> dict[str, Finding]:
     """
     claims = list(claims)
     applicable = [claim for claim in claims if claim.applies(suite.profile.data)]
-    plan = suite.plan(wanted(applicable, suite.seeds))
+    seeds = reached(applicable, suite)
+    plan = suite.plan(wanted(applicable, seeds))
     stored = suite.stored(plan)
     evidence: dict[str, _Evidence] = {}
     reasons: dict[str, str] = {}
     for claim in applicable:
         try:
-            evidence[claim.id] = _evidence(claim, suite.store, plan, stored)
+            evidence[claim.id] = _evidence(claim, len(seeds[claim.id]), suite.store, plan, stored)
         except ClaimsError as error:
             reasons[claim.id] = str(error)
     judgements = _judge(applicable, evidence, suite)
+    doubts = _doubts([claim for claim in applicable if isinstance(claim, ControlClaim)], judgements)
 
     def finding(claim: Claim) -> Finding:
         measure = suite.project.measures[claim.measure]
         if judgement := judgements.get(claim.id):
-            return Finding(claim, measure, judgement.verdict, judgement, evidence[claim.id].runs)
+            doubt = next((doubt for control, doubt in doubts if _rests_on(claim, control)), "")
+            verdict = Verdict.NOT_JUDGED if doubt else judgement.verdict
+            return Finding(claim, measure, verdict, judgement, evidence[claim.id].runs, doubt)
         if claim.id in reasons:
             return Finding(claim, measure, None, None, {}, reasons[claim.id])
         reason = f"{claim.data} numbers are not judged on {suite.profile.data} data"
@@ -72,49 +79,59 @@ def judge_claims(claims: Iterable[Claim], suite: Suite) -> dict[str, Finding]:
     return {claim.id: finding(claim) for claim in claims}
 
 
-def wanted(claims: Iterable[Claim], seeds: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """The seeds of each model that claims need: all, or the first where all claims on it are exact."""
-    wanted: dict[str, tuple[int, ...]] = {}
-    for claim in claims:
-        for model in claim.needed_models():
-            needed = tuple(seeds[:1]) if claim.exact else tuple(seeds)
-            wanted[model] = max(wanted.get(model, ()), needed, key=len)
-    return wanted
+def _rests_on(claim: Claim, control: ControlClaim) -> bool:
+    """Counts need no control: nothing about them is to be seen."""
+    return not claim.exact and not claim.is_control and control.supports(claim.section, claim.id)
+
+
+def _doubts(controls: Sequence[ControlClaim], judgements: Mapping[str, Judgement]) -> list[tuple[ControlClaim, str]]:
+    """The controls that do not hold, and what that means for claims that rest on them."""
+    doubts = []
+    for control in controls:
+        found = judgements.get(control.id)
+        if found is None or found.verdict is not Verdict.REPRODUCED:
+            how = "fails" if found and found.verdict is Verdict.REFUTED else "is not shown to hold"
+            doubts.append((control, f"{control.id} {how}: this profile can't tell"))
+    return doubts
 
 
 def _judge(applicable: Iterable[Claim], evidence: Mapping[str, _Evidence], suite: Suite) -> dict[str, Judgement]:
-    exact, statistical, family = {}, {}, 0
+    """Judge exact claims as they are, controls each by itself, and all others as a family."""
+    judgements, statistical, family = {}, {}, 0
     for claim in applicable:
-        family += not claim.exact
+        family += not claim.exact and not claim.is_control
         if claim.id not in evidence:
             continue
         parts = evidence[claim.id].parts
         if claim.exact:
-            exact[claim.id] = judge_exact(parts, claim.region())
+            judgements[claim.id] = judge_exact(parts, claim.region())
+            continue
+        step = suite.percent_of_an_image if suite.project.measures[claim.measure].counts_images else 0.0
+        case = Case(parts, claim.region(), step, claim.equality())
+        if isinstance(claim, ControlClaim):
+            judgements[claim.id] = _judge_control(claim, case, suite.looks)
         else:
-            counts_images = suite.project.measures[claim.measure].counts_images
-            step = suite.percent_of_an_image if counts_images else 0.0
-            statistical[claim.id] = Case(parts, claim.region(), step, claim.equality())
-    return exact | judge_suite(statistical, family)
+            statistical[claim.id] = case
+    return judgements | judge_suite(statistical, family, suite.looks)
 
 
-def _evidence(claim: Claim, store: Store, plan: Plan, stored: Mapping[str, StoredRun]) -> _Evidence:
+def _judge_control(control: ControlClaim, case: Case, looks: Looks | None) -> Judgement:
+    judgement = judge(case, looks)
+    seen = any(part.sd is not None for part in judgement.estimates)
+    return replace(judgement, verdict=control.outcome(judgement.verdict) if seen else Verdict.INCONCLUSIVE)
+
+
+def _evidence(claim: Claim, seeds: int, store: Store, plan: Plan, stored: Mapping[str, StoredRun]) -> _Evidence:
     """Gathers a claim's evidence.
 
     Raises:
         ClaimsError: A run is missing, and why; or a number that the claim is about.
     """
-    keys = {model: _needed_keys(claim, model, plan) for model in claim.needed_models()}
+    keys = {model: plan.keys[model][: 1 if claim.exact else seeds] for model in claim.needed_models()}
     if missing := [key for model_keys in keys.values() for key in model_keys if key not in stored]:
         raise ClaimsError(_why_missing(missing, store, plan, stored))
     runs = {model: [stored[key] for key in model_keys] for model, model_keys in keys.items()}
     return _Evidence(runs, claim.quantities(lambda model, measure: [number(run, measure) for run in runs[model]]))
-
-
-def _needed_keys(claim: Claim, model: str, plan: Plan) -> tuple[str, ...]:
-    """The runs of one of a claim's models: of every seed, or of the first for an exact claim."""
-    keys = plan.keys[model]
-    return keys[:1] if claim.exact else keys
 
 
 def number(run: StoredRun, measure: str) -> float:

@@ -2,22 +2,30 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from pytest_claims.datasets.fractal import FractalSpec
-from pytest_claims.datasets.preparation import DataSpec, PreparedData, drawing_identity, of_seed, prepare
+from pytest_claims.datasets.preparation import (
+    DataSpec,
+    PreparedData,
+    ResampledSpec,
+    drawing_identity,
+    of_seed,
+    prepare,
+)
 from pytest_claims.datasets.size import DataSize, stored_size
 from pytest_claims.keys.numerics import numerics_environment
 from pytest_claims.plan.estimates import Estimator, read_past_runs, read_sizes
 from pytest_claims.plan.planning import Plan, make_plan
 from pytest_claims.recipes.catalog import Catalog, Run
-from pytest_claims.recipes.profile import ProfileRequest
+from pytest_claims.recipes.profile import Profile, ProfileError, ProfileRequest
 from pytest_claims.recipes.project import ProjectPlace, load_project
 from pytest_claims.recipes.recipe import TARGET
 from pytest_claims.store import Store, StoredRun
 from pytest_claims.store.verified_runs import VerifyingOnce
+from pytest_claims.verdicts.looks import Looks
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,9 @@ class SuiteOptions:
         skip_bad_images: Leave out images that cannot be read, instead of stopping.
         pretrained_weights: A safetensors file that recipes may start from.
         runs_per_gpu: Runs that share a GPU.
+        resample: Let each seed divide the target's images anew into training and validation.
+        until_decided: Add seeds for claims that are not decided.
+        minutes: For how long, in place of the profile's.
     """
 
     project: ProjectPlace
@@ -45,6 +56,9 @@ class SuiteOptions:
     skip_bad_images: bool = False
     pretrained_weights: Path | None = None
     runs_per_gpu: int = 1
+    resample: bool = False
+    until_decided: bool = False
+    minutes: float | None = None
 
     def to_json(self) -> str:
         """The options as one line."""
@@ -64,6 +78,22 @@ class SuiteOptions:
         return cls(**fields)
 
 
+USUAL_MINUTES = 60.0
+"""For which seeds are added, where neither user nor profile says how long."""
+
+
+def _resampled(profile: Profile) -> Profile:
+    """Return the profile with a target that each seed divides anew.
+
+    Raises:
+        ProfileError: Its images are drawn, anew for each seed.
+    """
+    target = profile.target
+    if isinstance(target, FractalSpec | ResampledSpec):
+        raise ProfileError(f"--profile {profile.name}: each seed has its own images; has no use for --resample")
+    return replace(profile, datasets={**profile.datasets, TARGET: ResampledSpec(target)})
+
+
 class Suite:
     """Profile, recipes, data and store; what is expensive is made when it is first asked for."""
 
@@ -71,9 +101,31 @@ class Suite:
         self.options = options
         self.project = load_project(options.project)
         self._request = ProfileRequest(options.data_root, options.skip_bad_images, options.pretrained_weights)
-        self.profile = self.project.profile(options.profile, self._request)
+        profile = self.project.profile(options.profile, self._request)
+        self.profile = _resampled(profile) if options.resample else profile
         self.seeds = self.profile.seeds if options.seeds is None else options.seeds
         self.warnings: list[str] = []
+        self.looks = self._looks()
+
+    def _looks(self) -> Looks | None:
+        """At which numbers of seeds claims are judged, if seeds are added.
+
+        Raises:
+            ProfileError: Seeds should be added to others than the first ones.
+        """
+        chosen = self.options.seeds is None and self.profile.minutes is not None
+        if not (self.options.until_decided or chosen):
+            return None
+        if len(self.seeds) < 2 or self.seeds != tuple(range(len(self.seeds))):
+            given = ",".join(map(str, self.seeds))
+            raise ProfileError(f"--until-decided adds seeds to 0, 1, ..., at least two; has no use for seeds {given}")
+        return Looks(len(self.seeds))
+
+    @property
+    def minutes(self) -> float:
+        """For how long seeds are added, from the session's first run on."""
+        given = (self.options.minutes, self.profile.minutes)
+        return next((minutes for minutes in given if minutes is not None), USUAL_MINUTES)
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -118,6 +170,22 @@ class Suite:
         """The step of an accuracy: what one of the validation images is of all."""
         return 100 / self.data_size(TARGET).validation
 
+    @property
+    def coverage(self) -> str:
+        """What intervals cover of all that chance decides, in a sentence."""
+        match self.profile.target:
+            case FractalSpec():
+                images = "each seed draws its own training and validation images"
+            case ResampledSpec():
+                images = "each seed divides the same images anew into training and validation"
+            case _:
+                images = "all seeds share training and validation images, whose choice the intervals do not cover"
+        shared = [name for name, recipe in self.catalog.items() if recipe.shared and recipe.data]
+        runs = (
+            f"; {', '.join(shared)}: one run for all seeds, whose chance the intervals do not cover" if shared else ""
+        )
+        return f"Initialisation, order and augmentation differ from seed to seed, and {images}{runs}."
+
     @cached_property
     def estimator(self) -> Estimator:
         """What the store's runs so far tell about the time of others."""
@@ -126,6 +194,10 @@ class Suite:
         environment = numerics_environment(self.options.device)
         constants = self.project.reference_seconds
         return Estimator(read_past_runs(store), read_sizes(store / "datasets"), sizes, environment, constants)
+
+    def forget_estimates(self) -> None:
+        """Let estimates rest on the runs that the store has now, too."""
+        self.__dict__.pop("estimator", None)
 
     def plan(self, wanted: Mapping[str, Sequence[int]]) -> Plan:
         """The runs that the models need, each of its seeds."""

@@ -16,6 +16,8 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
     NOT_APPLICABLE = "not applicable"
     """The claim's number was published for other data than were measured."""
+    NOT_JUDGED = "not judged"
+    """A control that the claim rests on does not hold: whatever was measured, this profile can't tell."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pytest_claims.claims.expected_results import ExpectedResults
 
 HEAD = {"id": "q1-x", "section": "question 1", "source": "ours", "statement": "A is B."}
 BODIES: Mapping[str, Mapping[str, object]] = {
+    "control": {"kind": "control", "pairs": [["a", "b"]], "at_least": 3.0},
     "parameters": {"kind": "parameters", "models": ["a", "b"], "equals": 5},
     "size": {"kind": "size", "measure": "bytes", "pairs": [["a", "b"]], "ratio_at_least": 3.9},
     "accuracy": {"kind": "accuracy", "model": "a", "published": 88.41, "tolerance": 1.2},

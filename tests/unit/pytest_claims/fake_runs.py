@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from our_project import OURS
@@ -11,7 +12,7 @@ from safetensors.numpy import save_file
 from pytest_claims.claims.expected_results import ExpectedResults
 from pytest_claims.datasets.preparation import PreparedData
 from pytest_claims.plan.planning import Plan
-from pytest_claims.suite.judging import wanted
+from pytest_claims.suite.seed_counts import fixed, wanted
 from pytest_claims.suite.suite import Suite, SuiteOptions
 
 Measure = Callable[[str, int], Mapping[str, float]]
@@ -86,13 +87,13 @@ def measurements(model: str, seed: int) -> dict[str, float]:
     return measured
 
 
-def tiny_suite(store: Path, seeds: tuple[int, ...] | None = None) -> Suite:
-    return Suite(SuiteOptions(OURS, "tiny", store, seeds))
+def tiny_suite(store: Path, seeds: tuple[int, ...] | None = None, **options: Any) -> Suite:
+    return Suite(SuiteOptions(OURS, "tiny", store, seeds, **options))
 
 
-def suite_without_data(store: Path, seeds: tuple[int, ...] | None = None) -> Suite:
+def suite_without_data(store: Path, seeds: tuple[int, ...] | None = None, **options: Any) -> Suite:
     """A suite that can plan and judge, but make nothing that is trained."""
-    suite = tiny_suite(store, seeds)
+    suite = tiny_suite(store, seeds, **options)
     suite.data = lambda role, seed: PreparedData(store / role, role)
     suite.percent_of_an_image = 0.05
     return suite
@@ -114,4 +115,4 @@ def save_weights(path: Path) -> None:
 
 def fill_for_claims(suite: Suite, claims: Iterable[Mapping[str, object]] = CLAIMS) -> Plan:
     applicable = [claim for claim in results(claims).claims if claim.applies(suite.profile.data)]
-    return fill(suite, wanted(applicable, suite.seeds))
+    return fill(suite, wanted(applicable, fixed(applicable, suite)))

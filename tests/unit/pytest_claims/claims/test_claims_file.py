@@ -39,7 +39,7 @@ WRONG_FIELDS = [
     ("size", {"measure": ..., "mesure": "bytes"}, "the field 'mesure' is unknown; did you mean 'measure'"),
     ("size", {"measure": "a byte"}, "measure is 'a byte': String should match pattern"),
     ("size", {"ratio_at_leest": 1}, "'ratio_at_leest' is unknown; did you mean 'ratio_at_least'"),
-    ("size", {"zzz": 1}, "'zzz' is unknown; the fields are data, id, kind, measure"),
+    ("size", {"zzz": 1}, "'zzz' is unknown; the fields are by_design, data, id, kind, measure"),
     ("size", {"ratio_at_least": True}, "ratio_at_least is True: Input should be a valid number"),
     ("size", {"ratio_at_least": "3.9"}, "ratio_at_least is '3.9': Input should be a valid number"),
     ("size", {"ratio_at_least": 0}, "ratio_at_least is 0: Input should be greater than 0"),

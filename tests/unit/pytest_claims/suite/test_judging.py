@@ -5,7 +5,8 @@ from fake_runs import CLAIMS, VERDICTS, claim, fill, fill_for_claims, measuremen
 from scipy.stats import ttest_1samp
 
 from pytest_claims.store import Failure
-from pytest_claims.suite.judging import judge_claims, wanted
+from pytest_claims.suite.judging import judge_claims
+from pytest_claims.suite.seed_counts import wanted
 from pytest_claims.verdicts.verdict import Verdict
 
 
@@ -77,13 +78,18 @@ def test_an_exact_claim_needs_the_first_seed_alone(tmp_path):
     assert findings["q2-better"].verdict is None
 
 
+def wanted_of(entries, seeds=(4, 7)):
+    claims = results(entries).claims
+    return wanted(claims, {claim.id: seeds for claim in claims})
+
+
 @pytest.mark.parametrize("claims", [(EXACT, ON_SEEDS), (ON_SEEDS, EXACT)])
 def test_a_model_is_wanted_with_all_seeds_that_any_claim_needs(claims):
-    assert wanted(results(claims).claims, (4, 7)) == {"teacher-scratch": (4, 7), "student-scratch": (4, 7)}
+    assert wanted_of(claims) == {"teacher-scratch": (4, 7), "student-scratch": (4, 7)}
 
 
 def test_exact_claims_want_the_first_seed():
-    assert wanted(results([EXACT]).claims, (4, 7)) == {"teacher-scratch": (4,), "student-scratch": (4,)}
+    assert wanted_of([EXACT]) == {"teacher-scratch": (4,), "student-scratch": (4,)}
 
 
 def test_one_seed_decides_nothing_that_rests_on_seeds(tmp_path):
@@ -165,3 +171,63 @@ def test_models_that_are_equally_good_are_no_evidence(empty):
     guessing = {"accuracy": 9.09, "best_accuracy": 9.09, "parameters": 1000, "macs": 5000}
     fill(empty, {"student-scratch": (0, 1), "student-distilled-scratch": (0, 1)}, lambda model, seed: guessing)
     assert judge(empty, chance)["q2-better"].verdict is Verdict.INCONCLUSIVE
+
+
+PAIR = [["teacher-finetuned", "teacher-scratch"]]
+"""8.0 and 8.1 points apart."""
+
+
+def control(id_="q2-control", **operands):
+    return claim(id_, "control", **{"pairs": PAIR, **operands})
+
+
+@pytest.mark.parametrize(
+    ("operands", "verdict"),
+    [
+        ({"at_least": 3.0}, Verdict.REPRODUCED),
+        ({"at_least": 20.0}, Verdict.REFUTED),
+        ({"at_least": 8.0}, Verdict.INCONCLUSIVE),
+        ({"at_most": 0.0, "should_be": "refuted"}, Verdict.REPRODUCED),
+        ({"at_least": 3.0, "should_be": "refuted"}, Verdict.REFUTED),
+        ({"equals": 0.0, "should_be": "not refuted"}, Verdict.REFUTED),
+        ({"equals": 8.0, "should_be": "not refuted"}, Verdict.REPRODUCED),
+    ],
+)
+def test_a_control_holds_where_its_statement_becomes_what_it_should_be(suite, operands, verdict):
+    assert judge(suite, control(**operands), ON_SEEDS)["q2-control"].verdict is verdict
+
+
+def test_one_seed_shows_no_control(tmp_path):
+    suite = suite_without_data(tmp_path, seeds=(0,))
+    fill(suite, {"teacher-scratch": (0,), "teacher-finetuned": (0,), "student-scratch": (0,)})
+    operands = {"equals": 8.0, "should_be": "not refuted"}
+    assert judge(suite, control(**operands), ON_SEEDS)["q2-control"].verdict is Verdict.INCONCLUSIVE
+
+
+FAILS = {"at_least": 20.0}
+
+
+@pytest.mark.parametrize("guards", [{}, {"guards": ["question 2"]}, {"guards": ["q2-better"]}])
+def test_what_rests_on_a_control_that_fails_is_measured_and_not_judged(suite, guards):
+    found = judge(suite, ON_SEEDS, EXACT, control(**FAILS, **guards))
+    assert found["q2-better"].verdict is Verdict.NOT_JUDGED
+    assert found["q2-better"].reason == "q2-control fails: this profile can't tell"
+    assert found["q2-better"].judgement.verdict is Verdict.REPRODUCED
+    assert found["q1-smaller"].verdict is Verdict.REPRODUCED
+
+
+def test_other_claims_are_judged_as_without_the_control(suite):
+    found = judge(suite, *CLAIMS, control(**FAILS, guards=["question 4"]))
+    assert {id_: each.verdict.value for id_, each in found.items() if id_ in VERDICTS} == {
+        **VERDICTS,
+        "q4-inconclusive": "not judged",
+    }
+    # Not one of the family that refutations are corrected over.
+    assert found["q2-refuted"].judgement == judge(suite, *CLAIMS)["q2-refuted"].judgement
+
+
+def test_without_its_runs_a_control_is_not_shown(empty):
+    fill(empty, {"teacher-scratch": (0, 1), "student-scratch": (0, 1)})
+    found = judge(empty, ON_SEEDS, control(at_least=3.0))
+    assert found["q2-control"].verdict is None
+    assert found["q2-better"].reason == "q2-control is not shown to hold: this profile can't tell"
