@@ -61,6 +61,7 @@ CLAIMS = (
         margin=0.5,
     ),
     claim("q4-inconclusive", "comparison", pairs=[["cnn-depthwise", "cnn-ordinary"]], at_least=0),
+    claim("q4-equal", "comparison", pairs=[["teacher-finetuned", "teacher-scratch"]], above=8, equal_within=9),
 )
 VERDICTS = {
     "q1-precision": "reproduced",
@@ -71,6 +72,7 @@ VERDICTS = {
     "q2-published": "not applicable",
     "q3-falls": "reproduced",
     "q4-inconclusive": "inconclusive",
+    "q4-equal": "practically equal",
 }
 
 

@@ -117,6 +117,7 @@ UNRECORDED = {
     "q2-published": "SKIPPED",
     "q3-falls": "PASSED",
     "q4-inconclusive": "INCONCLUSIVE",
+    "q4-equal": "EQUAL",
 }
 
 
@@ -144,7 +145,7 @@ def test_each_claim_ends_by_its_verdict(project):
     result = project.reproduce("-v")
     assert result.ret == 1
     assert outcomes(result) == UNRECORDED
-    assert result.parseoutcomes() == {"failed": 1, "passed": 6, "skipped": 1, "inconclusive": 1}
+    assert result.parseoutcomes() == {"failed": 1, "passed": 6, "skipped": 1, "inconclusive": 1, "equal": 1}
     ((findings, conditions, folder),) = project.written
     assert {id_: found.verdict.value for id_, found in findings.items()} == VERDICTS
     assert (conditions.title, folder) == ("fractal images, profile tiny, 2 seeds", project.path / "results")
@@ -162,6 +163,8 @@ def test_what_is_not_applicable_is_skipped_with_its_reason(project):
         ({"q2_refuted": "reproduced"}, "q2-refuted", "FAILED", 1),
         ({"q2_refuted": "refuted", "q2_reproduced": "refuted"}, "q2-reproduced", "FAILED", 1),
         ({"q2_refuted": "refuted", "q2_reproduced": "reproduced"}, "q2-reproduced", "PASSED", 0),
+        ({"q2_refuted": "refuted", "q4_equal": "reproduced"}, "q4-equal", "EQUAL", 0),
+        ({"q2_refuted": "practically equal"}, "q2-refuted", "XFAIL", 0),
         ({"q2_refuted": "refuted", "q4_inconclusive": "reproduced"}, "q4-inconclusive", "INCONCLUSIVE", 0),
     ],
 )
@@ -190,7 +193,15 @@ def test_strict_claims_fail_where_they_are_inconclusive(project):
     project.recorded(q2_refuted="refuted")
     result = project.reproduce("-v", "--strict-claims")
     assert outcomes(result)["q4-inconclusive"] == "FAILED"
+    assert outcomes(result)["q4-equal"] == "EQUAL"
     assert result.ret == 1
+
+
+def test_a_practically_equal_claim_has_its_letter_and_its_words(project):
+    result = project.reproduce("-k", "q4")
+    assert re.search(r"test_claims\.py (I=|=I) ", result.stdout.str())
+    assert "1 practically equal" in result.stdout.str()
+    assert result.ret == 0
 
 
 @pytest.mark.parametrize(
@@ -338,7 +349,7 @@ def test_a_parameter_that_is_only_named_claim_asks_for_no_run(project):
     """
     (project.path / "tests/reproduce/test_other.py").write_text(textwrap.dedent(other))
     project.on_build(lambda *arguments: pytest.fail("something is built"))
-    project.reproduce("-k", "test_other").assert_outcomes(passed=1, deselected=9)
+    project.reproduce("-k", "test_other").assert_outcomes(passed=1, deselected=10)
 
 
 def test_a_kind_without_claims_is_no_harm(project):
@@ -346,7 +357,7 @@ def test_a_kind_without_claims_is_no_harm(project):
     project.expected_results.write_text(json.dumps({"format": 1, "claims": claims}))
     result = project.reproduce("-v")
     assert {entry["id"]: UNRECORDED[entry["id"]] for entry in claims}.items() <= outcomes(result).items()
-    assert result.parseoutcomes() == {"failed": 1, "passed": 5, "skipped": 2, "inconclusive": 1}
+    assert result.parseoutcomes() == {"failed": 1, "passed": 5, "skipped": 2, "inconclusive": 1, "equal": 1}
 
 
 def test_an_entry_that_no_test_uses_fails(project):
