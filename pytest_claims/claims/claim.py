@@ -57,7 +57,7 @@ class Claim(Entry):
     Attributes:
         id: Of its test.
         section: Of the file's sections, where pages and tables show it.
-        source: Who states it.
+        source: Who states it, one of the file's sources.
         statement: In a sentence.
         note: How the statement was read.
         data: The data that it is about; all data without it.

@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,15 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Who states claims, and how many of these have each of the page's verdicts."""
+
+    name: str
+    description: str
+    counts: Sequence[int]
+
+
+@dataclass(frozen=True)
 class Section:
     """A section: its claims, its plots, and how many claims have each of the page's verdicts."""
 
@@ -95,6 +104,7 @@ def render_page(findings: Mapping[str, Finding], conditions: Conditions, plots: 
         summary=text.summary(findings, conditions.profile),
         other_numerics=text.other_numerics(findings, conditions),
         verdicts=_VERDICTS,
+        sources=_sources(findings, conditions.outline),
         sections=_sections(findings, conditions, plots),
         pictures=_pictures(plots, conditions.outline, None),
     )
@@ -104,11 +114,25 @@ def _sections(findings: Mapping[str, Finding], conditions: Conditions, plots: Se
     sections, outline = [], conditions.outline
     for number, name in enumerate(outline.in_order(finding.claim.section for finding in findings.values()), 1):
         cards = [_card(found, conditions.profile) for found in findings.values() if found.claim.section == name]
-        counted = Counter(card.verdict for card in cards)
-        counts = [counted[verdict] for verdict in _VERDICTS]
+        counts = _counts(card.verdict for card in cards)
         pictures = _pictures(plots, outline, name)
         sections.append(Section(f"section-{number}", outline.section_title(name), cards, pictures, counts))
     return sections
+
+
+def _sources(findings: Mapping[str, Finding], outline: Outline) -> list[Source]:
+    """Empty where the report does not tell apart who states its claims."""
+    verdicts: dict[str, list[str]] = {}
+    for finding in findings.values():
+        verdicts.setdefault(finding.claim.source, []).append(text.verdict_text(finding))
+    names = outline.sources_in_order(verdicts)
+    return [Source(name, outline.sources.get(name, ""), _counts(verdicts[name])) for name in names]
+
+
+def _counts(verdicts: Iterable[str]) -> list[int]:
+    """How many are each of the page's verdicts."""
+    counted = Counter(verdicts)
+    return [counted[verdict] for verdict in _VERDICTS]
 
 
 def _card(finding: Finding, profile: str) -> Card:
