@@ -159,6 +159,7 @@ def test_a_true_published_number_is_reproduced_nine_times_of_ten():
     for id_, row in of_kinds:
         assert tolerance(CLAIMS[id_]) == pytest.approx(float(row["tolerance"])), id_
         assert LEAST <= probability(float(row["tolerance"]) / float(row["s"]), seeds) <= MOST, id_
+        assert probability((float(row["tolerance"]) - 0.1) / float(row["s"]), seeds) < LEAST, id_
 
 
 def test_a_published_difference_is_in_the_middle_of_its_bounds():
