@@ -68,7 +68,7 @@ def _table(title: str, groups: Mapping[str, Sequence[Finding]], profile: str, wi
 def _cells(finding: Finding, widths: Sequence[int]) -> list[Text]:
     """All but the verdict."""
     cells = (finding.claim.id, text.measured(finding), text.expected(finding))
-    return [Text(_wrapped(cell, width)) for cell, width in zip(cells, widths, strict=False)]
+    return [Text(_wrapped(cell, width)) for cell, width in zip(cells, widths[:3], strict=True)]
 
 
 def _widths(width: int) -> tuple[int, int, int, int]:
