@@ -62,7 +62,7 @@ class Claim(Entry):
     Attributes:
         id: Of its test.
         section: Of the file's sections, where pages and tables show it.
-        source: Who states it.
+        source: Who states it, one of the file's sources.
         statement: In a sentence.
         note: How the statement was read.
         by_design: Id of a control that says the same, so that here the claim shows only that the profile can see it.

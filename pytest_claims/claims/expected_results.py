@@ -1,10 +1,10 @@
-"""The whole file of claims, as data: `{"format": 1, "title": ..., "sections": {...}, "claims": [...]}`.
+"""The whole file of claims, as data: `{"format": 1, "title": ..., "sections": ..., "sources": ..., "claims": [...]}`.
 
 Importing this needs only pydantic, so that collecting tests stays instant.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
@@ -45,6 +45,7 @@ class ExpectedResults(Entry):
         title: Of the report's page.
         sections: Titles of the sections that claims are shown in, by the names that claims use; without any, claims
             may name any section.
+        sources: What those are who state claims, by the names that claims use; without any, claims may name any source.
         claims: In the order in which they are shown.
     """
 
@@ -52,6 +53,7 @@ class ExpectedResults(Entry):
     format: int
     title: Text = "Claims"
     sections: Mapping[Text, Text] = Field(default_factory=dict)
+    sources: Mapping[Text, Text] = Field(default_factory=dict)
     claims: Annotated[tuple[AnyClaim, ...], Field(min_length=1)]
 
     @field_validator("format")
@@ -68,9 +70,8 @@ class ExpectedResults(Entry):
             if claim.id in first:
                 raise ValueError(f"claims[{index}] repeats the id {claim.id!r} of claims[{first[claim.id]}]")
             first[claim.id] = index
-            if self.sections and claim.section not in self.sections:
-                known = ", ".join(self.sections)
-                raise ValueError(f"claims[{index}] ({claim.id}): section {claim.section!r} is not among {known}")
+            _check_known(f"claims[{index}] ({claim.id}): section", claim.section, self.sections)
+            _check_known(f"claims[{index}] ({claim.id}): source", claim.source, self.sources)
         self._check_controls()
         return self
 
@@ -85,6 +86,11 @@ class ExpectedResults(Entry):
         for claim in judged:
             if claim.by_design is not None and claim.by_design not in ids:
                 raise ValueError(f"{claim.id}: by_design is {claim.by_design!r}, should be a control's id")
+
+
+def _check_known(what: str, name: str, known: Collection[str]) -> None:
+    if known and name not in known:
+        raise ValueError(f"{what} {name!r} is not among {', '.join(known)}")
 
 
 def schema_text() -> str:

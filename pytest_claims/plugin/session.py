@@ -94,6 +94,7 @@ class ClaimSession:
         return Outline(
             title=self._expected.title,
             sections=self._expected.sections,
+            sources=self._expected.sources,
             families={name: recipe.family for name, recipe in catalog.items() if recipe.family},
             intermediate=frozenset(name for name, recipe in catalog.items() if recipe.intermediate),
             curves=catalog.curves,

@@ -39,6 +39,7 @@ class Outline:
     Attributes:
         title: Of the page.
         sections: Titles by name, in order; a section that is not among them has its name as its title.
+        sources: What those are who state claims, by name, in order; without any, claims are not told apart by them.
         families: What each model is grouped under.
         intermediate: Models that are only steps to others, and no results.
         curves: Models that plots join, each list in order.
@@ -47,6 +48,7 @@ class Outline:
 
     title: str = "Claims"
     sections: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     families: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     intermediate: frozenset[str] = frozenset()
     curves: Sequence[Sequence[str]] = ()
@@ -58,8 +60,17 @@ class Outline:
 
     def in_order(self, names: Iterable[str]) -> list[str]:
         """Return some sections' names, in the order of the report, each once."""
-        shown = dict.fromkeys(names)
-        return [name for name in dict.fromkeys((*self.sections, *shown)) if name in shown]
+        return _in_order(self.sections, names)
+
+    def sources_in_order(self, names: Iterable[str]) -> list[str]:
+        """Return some sources' names, in the order of the report, each once; none where it tells none apart."""
+        return _in_order(self.sources, names) if self.sources else []
+
+
+def _in_order(known: Iterable[str], names: Iterable[str]) -> list[str]:
+    """The names, each once: those that are known in their order, and then the others in theirs."""
+    shown = dict.fromkeys(names)
+    return [name for name in dict.fromkeys((*known, *shown)) if name in shown]
 
 
 @dataclass(frozen=True)

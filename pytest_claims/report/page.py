@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +59,15 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Who states claims, and how many of these have each of the page's verdicts."""
+
+    name: str
+    description: str
+    counts: Sequence[int]
+
+
+@dataclass(frozen=True)
 class Section:
     """A section: its claims, its plots, and how many claims have each of the page's verdicts."""
 
@@ -88,7 +97,8 @@ def render_page(findings: Mapping[str, Finding], conditions: Conditions, plots: 
     """The page's HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    verdicts = [each for each in _VERDICTS if each in map(text.verdict_text, findings.values()) or each in _ALWAYS]
+    found = {text.verdict_text(finding) for finding in findings.values()}
+    verdicts = [verdict for verdict in _VERDICTS if verdict in found.union(_ALWAYS)]
     loader = PackageLoader("pytest_claims.report", "templates")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -100,6 +110,7 @@ def render_page(findings: Mapping[str, Finding], conditions: Conditions, plots: 
         other_numerics=text.other_numerics(findings, conditions),
         verdicts=verdicts,
         about_intervals=text.ABOUT_INTERVALS,
+        sources=_sources(findings, conditions.outline, verdicts),
         sections=_sections(findings, conditions, plots, verdicts),
         pictures=_pictures(plots, conditions.outline, None),
     )
@@ -111,11 +122,25 @@ def _sections(
     sections, outline = [], conditions.outline
     for number, name in enumerate(outline.in_order(finding.claim.section for finding in findings.values()), 1):
         cards = [_card(found, conditions.profile) for found in findings.values() if found.claim.section == name]
-        counted = Counter(card.verdict for card in cards)
-        counts = [counted[verdict] for verdict in verdicts]
+        counts = _counts((card.verdict for card in cards), verdicts)
         pictures = _pictures(plots, outline, name)
         sections.append(Section(f"section-{number}", outline.section_title(name), cards, pictures, counts))
     return sections
+
+
+def _sources(findings: Mapping[str, Finding], outline: Outline, verdicts: Sequence[str]) -> list[Source]:
+    """Empty where the report does not tell apart who states its claims."""
+    found: dict[str, list[str]] = {}
+    for finding in findings.values():
+        found.setdefault(finding.claim.source, []).append(text.verdict_text(finding))
+    names = outline.sources_in_order(found)
+    return [Source(name, outline.sources.get(name, ""), _counts(found[name], verdicts)) for name in names]
+
+
+def _counts(found: Iterable[str], verdicts: Sequence[str]) -> list[int]:
+    """How many are each of the verdicts that the page has columns for."""
+    counted = Counter(found)
+    return [counted[verdict] for verdict in verdicts]
 
 
 def _card(finding: Finding, profile: str) -> Card:

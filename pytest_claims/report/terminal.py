@@ -1,14 +1,14 @@
 """The claims as a table in the terminal."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pytest_claims.report import text
-from pytest_claims.report.conditions import Conditions
+from pytest_claims.report.conditions import Conditions, Outline
 from pytest_claims.suite.judging import Finding
 from pytest_claims.verdicts.verdict import Verdict
 
@@ -34,12 +34,14 @@ _GAPS = 9
 def print_claims(findings: Mapping[str, Finding], conditions: Conditions, console: Console) -> None:
     """Prints a table of the claims for each section, why claims were not judged, and the count of each verdict.
 
-    It is as wide as the console and, where that is no terminal, plain text.
+    Where the report tells apart who states a claim, a table is grouped by that. It is as wide as the console and,
+    where that is no terminal, plain text.
     """
     outline = conditions.outline
     for section in outline.in_order(finding.claim.section for finding in findings.values()):
         shown = [finding for finding in findings.values() if finding.claim.section == section]
-        console.print(_table(outline.section_title(section), shown, conditions.profile, console.width))
+        groups = _by_source(shown, outline)
+        console.print(_table(outline.section_title(section), groups, conditions.profile, console.width))
     for line in _reasons(findings):
         console.print(line, style="dim", highlight=False, markup=False)
     if numerics := text.other_numerics(findings, conditions):
@@ -49,16 +51,30 @@ def print_claims(findings: Mapping[str, Finding], conditions: Conditions, consol
     console.print(text.summary(findings, conditions.profile), style="bold", highlight=False, markup=False)
 
 
-def _table(title: str, findings: list[Finding], profile: str, width: int) -> Table:
+def _by_source(findings: Sequence[Finding], outline: Outline) -> Mapping[str, Sequence[Finding]]:
+    """Findings by who states them; all under no name where the report does not tell that apart."""
+    sources = outline.sources_in_order(finding.claim.source for finding in findings)
+    groups = {source: [each for each in findings if each.claim.source == source] for source in sources}
+    return groups or {"": findings}
+
+
+def _table(title: str, groups: Mapping[str, Sequence[Finding]], profile: str, width: int) -> Table:
     table = Table(title=Text(title), title_style="bold", title_justify="left", box=None, padding=(0, 1), expand=False)
     widths = _widths(width)
     for heading, column_width in zip(_HEADINGS, widths, strict=True):
         table.add_column(heading, width=column_width, header_style="underline")
-    for finding in findings:
-        cells = (finding.claim.id, text.measured(finding), text.expected(finding))
-        wrapped = [Text(_wrapped(cell, width)) for cell, width in zip(cells, widths[:3], strict=True)]
-        table.add_row(*wrapped, _verdict(finding, profile))
+    for source, findings in groups.items():
+        if source:
+            table.add_row(Text(_wrapped(f"{source}:", widths[0]), style="italic"))
+        for finding in findings:
+            table.add_row(*_cells(finding, widths), _verdict(finding, profile))
     return table
+
+
+def _cells(finding: Finding, widths: Sequence[int]) -> list[Text]:
+    """All but the verdict."""
+    cells = (finding.claim.id, text.measured(finding), text.expected(finding))
+    return [Text(_wrapped(cell, width)) for cell, width in zip(cells, widths[:3], strict=True)]
 
 
 def _widths(width: int) -> tuple[int, int, int, int]:

@@ -185,6 +185,27 @@ def test_a_section_that_the_file_has_no_title_for_is_refused(tmp_path):
     assert str(caught.value) == f"{path}: {told}"
 
 
+def test_a_source_that_the_file_does_not_describe_is_refused(tmp_path):
+    entries = (entry("size", source="theirs"), entry("curve", id="q1-y", source="ours"))
+    document = {"format": 1, "sources": {"theirs": "The report", "others": "Any other"}, "claims": entries}
+    path = tmp_path / "claims.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ClaimsError) as caught:
+        load_claims(path)
+    assert str(caught.value) == f"{path}: claims[1] (q1-y): source 'ours' is not among theirs, others"
+
+
+def test_sources_are_read_and_written_back_and_any_will_do_without(tmp_path):
+    path = tmp_path / "claims.json"
+    path.write_text(json.dumps({"format": 1, "sources": {"ours": "We"}, "claims": [entry("size")]}))
+    loaded = load_claims(path)
+    assert loaded.sources == {"ours": "We"}
+    save_claims(loaded, path)
+    assert load_claims(path) == loaded
+    without = load_claims(written(tmp_path / "other.json", entry("size", source="a book, page 5")))
+    assert without.sources == {}
+
+
 def test_title_and_sections_are_read_and_written_back(tmp_path):
     path = with_sections(tmp_path / "claims.json", {"question 1": "One"}, entry("size"))
     loaded = load_claims(path)

@@ -16,6 +16,12 @@ def test_sections_come_in_the_reports_order_and_unknown_ones_after_them_each_onc
     assert [outline.section_title(name) for name in ("a", "x")] == ["The first", "x"]
 
 
+def test_sources_come_in_the_reports_order_and_there_are_none_where_it_has_none():
+    outline = Outline(sources={"b": "The second", "a": "The first"})
+    assert outline.sources_in_order(["a", "c", "b", "a"]) == ["b", "a", "c"]
+    assert Outline().sources_in_order(["a", "b"]) == []
+
+
 def test_an_outline_that_nobody_gave_holds_nothing():
     assert Conditions("quick", "fractal", (0,), "").outline == Outline()
     assert (Outline().sections, Outline().families, Outline().curves, Outline().plots) == ({}, {}, (), ())

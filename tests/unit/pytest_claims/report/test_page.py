@@ -1,7 +1,9 @@
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from our_project import make_finding
+from pytest_claims.verdicts.verdicts import Verdict
 
 from experiments.plots import PLOTS
 from pytest_claims.report import text
@@ -89,6 +91,23 @@ def test_the_page_is_accessible_and_needs_nothing_else(page):
     assert links <= {f"#{name}" for name in ids}
 
 
+def test_who_states_what_is_counted_and_each_claim_has_its_label(page, findings, conditions):
+    labels = [attributes for attributes in page.all("span") if attributes.get("class") == "source"]
+    assert len(labels) == len(findings)
+    assert "Claims by source and verdict" in page.text
+    for name, description in conditions.outline.sources.items():
+        verdicts = [text.verdict_text(finding) for finding in findings.values() if finding.claim.source == name]
+        counts = [verdicts.count(verdict) or "\N{EN DASH}" for verdict in (*map(str, Verdict), text.NOT_JUDGED)]
+        assert " ".join(map(str, (name, description, *counts))) in page.text
+
+
+def test_without_sources_of_the_report_each_claim_says_its_own(findings, conditions):
+    outline = replace(conditions.outline, sources={})
+    page = Page(render_page(findings, replace(conditions, outline=outline), []))
+    assert "Claims by source" not in page.text
+    assert page.text.count("Source: ") == len(findings)
+
+
 def test_hostile_text_is_escaped(findings, conditions):
     finding = findings["q2-better-teacher-better-student"]
     hostile = "<script>alert('x')</script> & \"<b>"
@@ -100,7 +119,7 @@ def test_hostile_text_is_escaped(findings, conditions):
     page = Page(render_page(changed, conditions, []))
     assert not page.all("script")
     assert not page.all("b")
-    assert page.text.count(hostile) == 4
+    assert page.text.count(hostile) == 5
 
 
 def claims_copy(finding, name):

@@ -67,6 +67,26 @@ def test_sections_come_in_the_reports_order_and_have_their_names_where_it_has_no
     assert [line.strip() for line in untitled if line.startswith("question ")] == list(SECTIONS)
 
 
+def test_claims_of_a_section_are_grouped_by_source_where_the_report_tells_sources_apart(findings):
+    sources = {"ours": "We", "the report": "They", "the course": "It"}
+    outline = Outline(sections=SECTIONS, sources=sources)
+    told = printed(findings, 300, replace(CONDITIONS, outline=outline)).split(SECTIONS["question 2"])[1]
+    lines = [line.strip() for line in told.split(SECTIONS["question 3"])[0].splitlines()]
+    headings = [line for line in lines if line.removesuffix(":") in sources]
+    assert headings == ["ours:", "the report:", "the course:"]
+    group, heading = {}, ""
+    for line in filter(None, lines):
+        heading = line if line in headings else heading
+        group[line.split()[0]] = heading
+    shown = {name: finding for name, finding in findings.items() if finding.claim.section == "question 2"}
+    assert {name: group[name] for name in shown} == {name: f"{each.claim.source}:" for name, each in shown.items()}
+
+
+def test_without_sources_of_the_report_claims_stand_in_their_own_order(findings):
+    rows = [line.split()[0] for line in printed(findings, 300).splitlines() if line.startswith(" q")]
+    assert rows == list(findings)
+
+
 def test_the_last_line_is_the_summary(findings):
     assert printed(findings, 120).splitlines()[-1] == text.summary(findings, "default")
 
