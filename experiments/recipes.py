@@ -1,9 +1,13 @@
-"""The recipes of the report's models, by the names that claims use; those of our own are in `method_recipes`."""
+"""The recipes of the report's models, by the names that claims use.
+
+Those of our own claims are in `method_recipes`, those of controls in `control_recipes`.
+"""
 
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from experiments.control_recipes import control_recipes
 from experiments.method_recipes import method_recipes
 from experiments.models.student_widths import pruned_widths
 from experiments.profiles import SOURCE, Profile
@@ -46,6 +50,7 @@ def report_recipes(profile: Profile, pretrained_weights: Path | None = None) -> 
     recipes |= in_family("question 4", _question4(profile))
     cnn, teacher, student = (recipes[n] for n in ("cnn-ordinary", "teacher-finetuned", "student-distilled-finetuned"))
     recipes |= method_recipes(profile.budgets, cnn, teacher, student, half=SMALL_PARAMETERS)
+    recipes |= control_recipes(recipes["student-scratch"], student, cnn, recipes["cnn-pruned-random"])
     return Catalog(recipes)
 
 

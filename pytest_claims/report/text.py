@@ -124,8 +124,8 @@ def conclusion(finding: Finding) -> str:
             doubt = f" ({p_text(p_value)} of a refutation)" if p_value < 1 else ""
             return f"{verdict_text(finding)}{doubt}, {_what_would_decide(judgement)}"
         case _:
-            by_design = finding.claim.by_design
-            return f"{verdict_text(finding)}{by_design and f', by design: {by_design} says the same'}"
+            control = finding.claim.by_design
+            return verdict_text(finding) + (f", by design: {control} says the same" if control else "")
 
 
 def equality_text(margin: float | None, unit: str = "") -> str:

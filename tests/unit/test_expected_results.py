@@ -95,7 +95,7 @@ def test_every_claim_says_where_it_comes_from(committed):
         assert one.source in committed.sources
         assert one.statement.endswith(".")
         assert one.note is None or one.note.endswith(".")
-        assert one.id.startswith(f"q{one.section.removeprefix('question ')}-")
+        assert one.id.startswith("control-" if one.is_control else f"q{one.section.removeprefix('question ')}-")
 
 
 def test_every_curve_is_in_order_of_size(committed):

@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from our_project import make_profile
-from pytest_claims.verdicts.verdicts import Region, Verdict, judge
 from scipy import integrate, optimize, stats
 
 from pytest_claims.claims.claims_file import load_claims
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.recipes.profile import ProfileRequest
+from pytest_claims.verdicts.judging import Case, judge
+from pytest_claims.verdicts.region import Region
+from pytest_claims.verdicts.verdict import Verdict
 
 STATEMENTS = ("statement", "numbers", "claims", "why not")
 KINDS = ("kind", "public runs", "s", "tolerance", "claims")
@@ -80,7 +82,12 @@ def test_every_number_that_a_claim_asks_for_by_itself_is_among_the_reports():
 
 
 def test_claims_stand_under_their_question_or_their_source():
-    of_part = {"The course": "the course", "Other public reports of the same homework": "other reports", "Ours": "ours"}
+    of_part = {
+        "The course": "the course",
+        "Other public reports of the same homework": "other reports",
+        "Ours": "ours",
+        "Controls": "ours",
+    }
     for row in STATED:
         for id_ in listed(row["claims"]):
             claim = CLAIMS[id_]
@@ -122,7 +129,8 @@ def probability(ratio, seeds):
 @pytest.mark.parametrize(("seeds", "ratio"), [(3, 3.8), (5, 2.8)])
 def test_the_probability_is_that_of_the_verdict(seeds, ratio):
     runs = np.random.default_rng(0).normal(size=(2_000, seeds + 1))
-    verdicts = [judge([ours], Region(published - ratio, published + ratio)).verdict for published, *ours in runs]
+    cases = [Case([ours], Region(published - ratio, published + ratio)) for published, *ours in runs]
+    verdicts = [judge(case).verdict for case in cases]
     share = verdicts.count(Verdict.REPRODUCED) / len(verdicts)
     assert share == pytest.approx(probability(ratio, seeds), abs=0.03)  # four standard errors
 

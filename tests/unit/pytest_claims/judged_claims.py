@@ -11,6 +11,7 @@ from our_project import OURS, make_finding
 
 from pytest_claims.claims.claim import Claim
 from pytest_claims.claims.comparison import ComparisonClaim
+from pytest_claims.claims.control import ControlClaim
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.plugin.session import ClaimSession
 from pytest_claims.report.accuracies import MeasuredModel, measured_models
@@ -19,7 +20,7 @@ from pytest_claims.report.measured_models import runs_by_model
 from pytest_claims.store import StoredRun
 from pytest_claims.suite.judging import Finding
 from pytest_claims.suite.suite import SuiteOptions
-from pytest_claims.verdicts.judging import Case, judge_exact, judge_suite
+from pytest_claims.verdicts.judging import Case, judge, judge_exact, judge_suite
 from pytest_claims.verdicts.verdict import Verdict
 
 __all__ = ["claims", "conditions", "findings", "judged", "make_run", "models", "our_session"]
@@ -70,6 +71,11 @@ SIZES = {
     "cnn-low-rank-sixteenth-tuned": (70.0, 14_500, 4),
     "cnn-2bit-tuned": (75.0, 14_500, 4),
     "cnn-composed-packed": (75.6, 14_500, 4),
+    "student-one-epoch": (20.0, 256_779, 4),
+    "student-mislabelled": (71.0, 256_779, 4),
+    "student-again": (78.2, 256_779, 4),
+    "student-rounded-2bit": (30.0, 256_779, 1),
+    "cnn-pruned-random-tenth": (12.0, 24_700, 4),
     "teacher-packed": (88.1, 1_090_000, 4),
     "student-packed": (80.3, 264_000, 1),
 }
@@ -133,8 +139,12 @@ def judge_all(claims: tuple[Claim, ...], seeds: tuple[int, ...], data: str) -> d
         claim.id: claim.quantities(lambda model, name, of=runs[claim.id]: [run.measurements[name] for run in of[model]])
         for claim in applicable
     }
-    statistical = {c.id: Case(parts[c.id], c.region(), equality=c.equality()) for c in applicable if not c.exact}
+    cases = {c.id: Case(parts[c.id], c.region(), equality=c.equality()) for c in applicable if not c.exact}
+    controls = [c for c in applicable if isinstance(c, ControlClaim)]
+    statistical = {id_: case for id_, case in cases.items() if id_ not in {c.id for c in controls}}
     judgements = judge_suite(statistical, len(statistical))
+    found = {control.id: judge(cases[control.id]) for control in controls}
+    judgements |= {c.id: replace(found[c.id], verdict=c.outcome(found[c.id].verdict)) for c in controls}
     judgements |= {c.id: judge_exact(parts[c.id], c.region()) for c in applicable if c.exact}
     return {
         claim.id: make_finding(claim, judgements[claim.id].verdict, judgements[claim.id], runs[claim.id])

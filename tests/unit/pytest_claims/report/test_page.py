@@ -3,11 +3,11 @@ from html.parser import HTMLParser
 
 import pytest
 from our_project import make_finding
-from pytest_claims.verdicts.verdicts import Verdict
 
 from experiments.plots import PLOTS
 from pytest_claims.report import text
 from pytest_claims.report.page import render_page, write_page
+from pytest_claims.verdicts.verdict import Verdict
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
