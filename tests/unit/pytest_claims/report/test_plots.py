@@ -121,6 +121,7 @@ def test_sizes_have_a_logarithmic_axis_a_point_for_each_final_model_and_labels_t
         *(f"cnn-low-rank-{ranks}" for ranks in ("uniform", "allocated")),
         *(f"cnn-{kind}-{weights}" for kind in ("grouped", "separable") for weights in ("fitted", "random")),
         *(f"cnn-{kind}-random-tuned" for kind in ("pruned", "grouped", "separable")),
+        *(name for name, family in conditions.outline.families.items() if family == "control"),
     }
     assert drawn_sizes(axes) == {model.size for model in shown.values()}
     assert sum(len(line.get_xdata()) for line, _, _ in axes.containers) == len(shown)

@@ -35,7 +35,7 @@ def test_numbers_are_those_of_the_judgement(table, findings):
         assert row["p_refuted"] == finding.judgement.p_refuted
         needed = finding.judgement.seeds_needed
         assert pd.isna(row["seeds_needed"]) if needed is None else row["seeds_needed"] == needed
-        assert row["verdict"] == finding.judgement.verdict
+        assert row["verdict"] == text.verdict_text(finding)
 
 
 def test_runs_are_the_keys_of_all_runs_behind_a_claim(table, findings):

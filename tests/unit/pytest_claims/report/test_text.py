@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -191,13 +192,42 @@ def test_p_values_keep_two_digits(p_value):
 
 
 def test_summary_counts_every_verdict(findings):
-    counts = {verdict: sum(f.verdict == verdict for f in findings.values()) for verdict in Verdict}
+    claims = [found for found in findings.values() if not found.claim.is_control]
+    doubted = next(id_ for id_, found in findings.items() if found.verdict is Verdict.REPRODUCED and found in claims)
+    findings = {**findings, doubted: replace(findings[doubted], verdict=Verdict.NOT_JUDGED, reason="a control fails")}
+    claims = [found for found in findings.values() if not found.claim.is_control]
+    counts = {verdict: sum(f.verdict == verdict for f in claims) for verdict in Verdict}
     assert all(counts.values()), "the synthetic findings should have every verdict"
     assert text.summary(findings, "another profile") == (
         f"{counts[Verdict.REPRODUCED]} reproduced, {counts[Verdict.REFUTED]} refuted (0 as recorded), "
         f"{counts[Verdict.EQUAL]} practically equal, "
-        f"{counts[Verdict.INCONCLUSIVE]} inconclusive, {counts[Verdict.NOT_APPLICABLE]} not applicable"
+        f"{counts[Verdict.INCONCLUSIVE]} inconclusive, {counts[Verdict.NOT_APPLICABLE]} not applicable, "
+        f"{counts[Verdict.NOT_JUDGED]} not judged"
     )
+
+
+def test_a_profile_is_fit_where_all_its_controls_hold(findings, conditions):
+    controls = {id_: found for id_, found in findings.items() if found.claim.is_control}
+    assert text.fitness(findings, conditions) == f"fit to judge: all {len(controls)} controls hold"
+    failed = {id_: replace(found, verdict=Verdict.REFUTED) for id_, found in list(controls.items())[:1]}
+    unseen = {id_: replace(found, verdict=Verdict.INCONCLUSIVE) for id_, found in list(controls.items())[1:2]}
+    told = text.fitness({**findings, **failed, **unseen}, conditions)
+    assert told == f"not fit to judge what rests on {next(iter(failed))} (fails), {next(iter(unseen))} (not shown)"
+    assert text.fitness({id_: f for id_, f in findings.items() if id_ not in controls}, conditions) == ""
+    one = text.fitness(findings, replace(conditions, seeds=(0,)))
+    assert one == "one seed: decides nothing but counts and sizes; shows only that everything runs"
+
+
+def test_a_claim_that_is_not_judged_says_what_was_measured_and_why_not(findings):
+    finding = findings["q2-student-alone-below-teacher"]
+    told = text.explanation(replace(finding, verdict=Verdict.NOT_JUDGED, reason="control-capacity fails"))
+    assert told.startswith("measured over 5 seeds 10.")
+    assert told.endswith("; expected > 0 points; not judged: control-capacity fails")
+
+
+def test_what_a_control_settles_by_design_is_told_so(findings):
+    told = text.conclusion(findings["q2-pretraining-beats-scratch"])
+    assert told == "reproduced, by design: control-pretraining says the same"
 
 
 def test_summary_counts_refutations_as_recorded_for_this_profile_only():
