@@ -11,7 +11,9 @@ from pytest_claims.report import text
 from pytest_claims.report.conditions import Conditions, Outline
 from pytest_claims.report.terminal import print_claims
 
-SECTIONS = {f"question {number}": f"Question {number}: its title" for number in (1, 2, 3, 4)}
+SECTIONS = {"controls": "Its controls"} | {
+    f"question {number}": f"Question {number}: its title" for number in (1, 2, 3, 4)
+}
 NUMERICS = "torch 2.14.1, cpu, x86_64 avx2, 1 thread"
 CONDITIONS = Conditions("default", "fractal", (0, 1, 2, 3, 4), NUMERICS, Outline(sections=SECTIONS))
 
@@ -64,7 +66,7 @@ def test_sections_come_in_the_reports_order_and_have_their_names_where_it_has_no
     places = [output.index(title) for title in SECTIONS.values()]
     assert places == sorted(places, reverse=True)
     untitled = printed(findings, 120, replace(CONDITIONS, outline=Outline())).splitlines()
-    assert [line.strip() for line in untitled if line.startswith("question ")] == list(SECTIONS)
+    assert [line.strip() for line in untitled if line.startswith(("controls", "question "))] == list(SECTIONS)
 
 
 def test_claims_of_a_section_are_grouped_by_source_where_the_report_tells_sources_apart(findings):

@@ -208,6 +208,7 @@ def test_summary_counts_every_verdict(findings):
 
 def test_a_profile_is_fit_where_all_its_controls_hold(findings, conditions):
     controls = {id_: found for id_, found in findings.items() if found.claim.is_control}
+    findings = {**findings, **{id_: replace(found, verdict=Verdict.REPRODUCED) for id_, found in controls.items()}}
     assert text.fitness(findings, conditions) == f"fit to judge: all {len(controls)} controls hold"
     failed = {id_: replace(found, verdict=Verdict.REFUTED) for id_, found in list(controls.items())[:1]}
     unseen = {id_: replace(found, verdict=Verdict.INCONCLUSIVE) for id_, found in list(controls.items())[1:2]}
