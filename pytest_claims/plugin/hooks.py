@@ -17,7 +17,7 @@ from pytest_claims.plugin.python_claims import OUTCOME, models_of, session_key
 from pytest_claims.plugin.session import SUITE_ERRORS, ClaimSession
 from pytest_claims.plugin.settings import cluster_options, results_folder, suite_options
 from pytest_claims.report import write_results
-from pytest_claims.report.forecast_table import print_forecast
+from pytest_claims.report.forecast_table import print_forecast, print_open_claims
 from pytest_claims.report.terminal import print_claims
 from pytest_claims.report.text import explanation
 from pytest_claims.suite.judging import Finding
@@ -120,6 +120,8 @@ def _show_plan(config: pytest.Config, claims: Sequence[Claim], models: Sequence[
     for warning in session.suite.warnings:
         console.out(f"warning: {warning}", highlight=False)
     print_forecast(forecast, console)
+    if session.suite.looks and (claims or models):
+        print_open_claims(session.open_claims(claims, jobs), len(session.suite.seeds), console)
 
 
 @pytest.hookimpl(optionalhook=True)

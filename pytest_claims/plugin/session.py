@@ -17,6 +17,7 @@ from pytest_claims.cluster.resources import Cluster
 from pytest_claims.datasets.dataset import DatasetError
 from pytest_claims.keys.gpus import GpuError
 from pytest_claims.keys.numerics import numerics_environment, numerics_text
+from pytest_claims.plan.open_runs import OpenRuns
 from pytest_claims.recipes.profile import ProfileError
 from pytest_claims.recipes.project import ProjectError
 from pytest_claims.report.conditions import Conditions, Outline
@@ -25,7 +26,7 @@ from pytest_claims.report.text import added_text
 from pytest_claims.store import StoreError
 from pytest_claims.suite.forecast import Forecast, forecast
 from pytest_claims.suite.judging import Finding, judge_claims, number
-from pytest_claims.suite.more_seeds import Undecided, next_batch, seconds_spent, undecided
+from pytest_claims.suite.more_seeds import OpenClaims, Undecided, next_batch, seconds_spent, undecided
 from pytest_claims.suite.seed_counts import fixed, wanted
 from pytest_claims.suite.suite import Suite, SuiteOptions
 from pytest_claims.verdicts.looks import Looks
@@ -86,7 +87,15 @@ class ClaimSession:
         """What the claims are judged under."""
         numerics = numerics_text(numerics_environment(self.options.device))
         profile = self.suite.profile
-        return Conditions(profile.name, profile.data, self.suite.seeds, numerics, self._outline, self.suite.coverage)
+        return Conditions(
+            profile.name,
+            profile.data,
+            self.suite.seeds,
+            numerics,
+            self._outline,
+            self.suite.coverage,
+            adds_seeds=self.suite.looks is not None,
+        )
 
     @property
     def _outline(self) -> Outline:
@@ -168,6 +177,14 @@ class ClaimSession:
         findings = judge_claims(self.claims, self.suite)
         open_claims = undecided({claim.id: findings[claim.id] for claim in claims}, self.suite, looks)
         return open_claims, 60 * self.suite.minutes - seconds_spent(claims, self.suite) / jobs
+
+    def open_claims(self, claims: Iterable[Claim], jobs: int | None) -> OpenClaims | None:
+        """Which claims more seeds would decide; None where none are added, or the first look's runs are missing."""
+        claims = [claim for claim in claims if claim.applies(self.suite.profile.data)]
+        looks = self.suite.looks
+        if looks is None or OpenRuns(self.suite.store, self.suite.plan(self._needed(claims, ()))).waiting():
+            return None
+        return OpenClaims(*self._open(claims, looks, jobs or self._default_jobs()), jobs or self._default_jobs())
 
     def forecast(
         self, claims: Iterable[Claim], jobs: int | None, *, retry_failed: bool, models: Iterable[str] = ()

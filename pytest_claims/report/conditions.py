@@ -24,12 +24,14 @@ class Plot:
         section: The section that it belongs to; None for all of them.
         draw: Makes the figure from the measured models and what they were judged under; None where there is nothing
             to draw.
+        compares: Whether what it shows are differences of models, which one seed does not tell: then it is not drawn.
     """
 
     name: str
     caption: str
     section: str | None
     draw: Draw
+    compares: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Conditions:
         numerics: The machine and the library that made the runs, in one line.
         outline: How results are laid out.
         coverage: What intervals cover of all that chance decides, in a sentence.
+        adds_seeds: Whether claims that those seeds do not decide are judged on more.
     """
 
     profile: str
@@ -92,9 +95,12 @@ class Conditions:
     numerics: str
     outline: Outline = Outline()
     coverage: str = ""
+    adds_seeds: bool = False
 
     @property
     def title(self) -> str:
         """All of it in one line."""
         repetitions = f"{len(self.seeds)} seed{'' if len(self.seeds) == 1 else 's'}"
+        if self.adds_seeds:
+            repetitions += " and more where needed"
         return f"{self.data} images, profile {self.profile}, {repetitions}"

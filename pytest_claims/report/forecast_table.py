@@ -11,6 +11,7 @@ from pytest_claims.plan.open_runs import RunState
 from pytest_claims.plan.planning import Plan, PlannedRun
 from pytest_claims.plan.schedule import Slot
 from pytest_claims.suite.forecast import Forecast
+from pytest_claims.suite.more_seeds import OpenClaims
 
 _STYLES = {
     RunState.DONE: "green",
@@ -35,6 +36,32 @@ def print_forecast(forecast: Forecast, console: Console) -> None:
         _say(console, f"failed: {failure.message} (--retry-failed makes it again)", "dim")
     for line in _totals(forecast):
         _say(console, line, "bold")
+
+
+def print_open_claims(found: OpenClaims | None, first: int, console: Console) -> None:
+    """Prints which claims more seeds would decide, and which of them in the time that is left.
+
+    Args:
+        found: The claims; None before the first seeds are there.
+        first: How many seeds all claims have.
+        console: Where to print.
+    """
+    if found is None:
+        _say(console, f"after {first} seeds more are added for claims that are not decided", "dim")
+        return
+    left = f"{max(0.0, found.seconds_left) / 60:.0f} min are left"
+    if not found.claims:
+        _say(console, "no claim that more seeds within reason would decide", "bold")
+        return
+    _say(console, f"\nClaims that more seeds would decide, if means and deviations stayed; {left}", "bold")
+    table = _table()
+    for heading in ("claim", "seeds that decide", "takes", "in time"):
+        table.add_column(heading, overflow="fold", header_style="underline")
+    in_time = found.in_time()
+    for each in found.claims:
+        seconds = each.seconds_to_decide / found.jobs
+        table.add_row(each.claim.id, str(each.deciding), duration(seconds), "yes" if in_time[each.claim.id] else "no")
+    console.print(table)
 
 
 def _say(console: Console, line: str, style: str = "") -> None:

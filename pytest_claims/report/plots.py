@@ -26,6 +26,7 @@ SIZES = Plot(
     "Accuracy of every model over the size of its weights file, on a logarithmic axis; named where there is room.",
     None,
     draw_sizes,
+    compares=False,
 )
 """Drawn of every report."""
 
@@ -58,7 +59,7 @@ def write_plots(findings: Mapping[str, Finding], conditions: Conditions, folder:
 
 
 def _draw(plot: Plot, models: Mapping[str, MeasuredModel], conditions: Conditions, folder: Path) -> None:
-    figure = plot.draw(models, conditions)
+    figure = plot.draw(models, conditions) if len(conditions.seeds) > 1 or not plot.compares else None
     for extension in FORMATS:
         path = folder / f"{plot.name}.{extension}"
         if figure is None:

@@ -38,6 +38,29 @@ class Undecided:
     seconds_to_decide: float
 
 
+@dataclass(frozen=True)
+class OpenClaims:
+    """What more seeds are for.
+
+    Attributes:
+        claims: Those that they would decide, the cheapest decision first.
+        seconds_left: Wall-clock time for making runs.
+        jobs: Runs that are made side by side.
+    """
+
+    claims: Sequence[Undecided]
+    seconds_left: float
+    jobs: int
+
+    def in_time(self) -> dict[str, bool]:
+        """Return whether each claim would be decided in the time that is left, by id, one after the other."""
+        decided, seconds = {}, 0.0
+        for each in self.claims:
+            seconds += each.seconds_to_decide / self.jobs
+            decided[each.claim.id] = seconds <= self.seconds_left
+        return decided
+
+
 def undecided(findings: Mapping[str, Finding], suite: Suite, looks: Looks) -> list[Undecided]:
     """Return the claims that more seeds would decide, the cheapest decision first.
 

@@ -9,6 +9,12 @@ import pytest
 pytestmark = pytest.mark.reproduce
 
 
+@pytest.mark.claims("control")
+def test_controls(finding, settle):
+    """Over seeds, paired: what is surely there is seen, and what is surely not there is not."""
+    settle(finding)
+
+
 @pytest.mark.claims("parameters")
 def test_parameter_counts(finding, settle):
     """Exact: each model has as many parameters as is said, or within the limits."""

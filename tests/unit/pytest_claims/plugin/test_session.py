@@ -1,8 +1,9 @@
 import io
 import json
+from dataclasses import replace
 
 import pytest
-from fake_runs import CLAIMS, VERDICTS, claim, fill_for_claims, suite_without_data
+from fake_runs import CLAIMS, VERDICTS, claim, fill, fill_for_claims, suite_without_data
 from our_project import OURS
 from rich.console import Console
 
@@ -198,3 +199,95 @@ def test_a_file_that_cannot_be_written_is_told(session, monkeypatch):
     monkeypatch.setattr(session_module, "save_claims", refuse)
     with pytest.raises(ClaimsError, match=r"expected_results\.json: cannot be written \(Permission denied\)"):
         session.record(["q2-refuted"])
+
+
+CLOSE = [
+    claim("q2-decided", "comparison", pairs=[["teacher-scratch", "student-scratch"]], above=-50),
+    claim("q4-close", "comparison", pairs=[["cnn-depthwise", "cnn-ordinary"]], above=-2.5),
+    claim("q4-hopeless", "comparison", pairs=[["cnn-group", "cnn-ordinary"]], above=0.55),
+]
+NOISE = (0.0, 1.0, 0.4, 0.7, 0.1, 0.8, 0.3, 0.9)
+
+
+def noisy(model, seed):
+    return {"accuracy": 80.0 + (model in ("teacher-scratch", "cnn-depthwise", "cnn-group")) * NOISE[seed % 8]}
+
+
+def adding_session(tmp_path, minutes=60.0):
+    path = tmp_path / "close.json"
+    path.write_text(json.dumps({"format": 1, "claims": CLOSE}))
+    session = ClaimSession(path, SuiteOptions(OURS, "tiny", tmp_path / "store"))
+    session.suite = suite_without_data(tmp_path / "store", until_decided=True, minutes=minutes)
+    return session
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """What was asked for, call by call; it is made at once."""
+    calls = []
+
+    def make(suite, needed, jobs, console):
+        calls.append({model: len(seeds) for model, seeds in needed.items()})
+        fill(suite, needed, noisy)
+
+    monkeypatch.setattr(session_module, "build_missing", make)
+    return calls
+
+
+def added(session, *ids, jobs=1):
+    stream = io.StringIO()
+    console = Console(file=stream, width=200)
+    chosen = [each for each in session.claims if not ids or each.id in ids]
+    session.build(chosen, jobs, console, retry_failed=False)
+    return stream.getvalue()
+
+
+def test_seeds_are_added_for_what_is_not_decided_until_it_is(tmp_path, made):
+    session = adding_session(tmp_path)
+    told = added(session)
+    assert made[0] == dict.fromkeys(["teacher-scratch", "student-scratch", *_CNNS], 2)
+    assert made[1] == {"cnn-depthwise": 4, "cnn-ordinary": 4}
+    assert all("teacher-scratch" not in call for call in made[1:])
+    findings = session.findings
+    assert findings["q4-close"].verdict is Verdict.REPRODUCED
+    assert len(findings["q4-close"].runs["cnn-depthwise"]) == max(call["cnn-depthwise"] for call in made[1:])
+    assert [len(runs) for runs in findings["q2-decided"].runs.values()] == [2, 2]
+    assert "q4-close to 4" in told
+
+
+_CNNS = ("cnn-depthwise", "cnn-ordinary", "cnn-group")
+
+
+def test_claims_that_are_not_selected_get_no_seeds(tmp_path, made):
+    added(adding_session(tmp_path), "q2-decided")
+    assert made == [{"teacher-scratch": 2, "student-scratch": 2}]
+
+
+def test_without_time_no_seeds_are_added_and_it_is_told(tmp_path, made):
+    session = adding_session(tmp_path, minutes=0.0)
+    told = added(session)
+    assert len(made) == 1
+    assert "no time left for any (q4-close" in told
+    assert session.findings["q4-close"].verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("minutes", [0.1, 0.2, 0.3, 0.5, 1.0])
+def test_a_second_session_adds_nothing_to_what_the_first_has_added(tmp_path, made, minutes):
+    added(adding_session(tmp_path, minutes))
+    first = list(made)
+    added(adding_session(tmp_path, minutes))
+    assert made == [*first, first[0]]
+
+
+def test_the_plan_tells_what_more_seeds_would_decide_and_when(tmp_path, made):
+    session = adding_session(tmp_path, minutes=0.0)
+    assert session.open_claims(session.claims, 1) is None
+    added(session)
+    found = session.open_claims(session.claims, 1)
+    assert found.in_time() == dict.fromkeys(found.in_time(), False)
+    assert "q4-close" in found.in_time()
+    plenty = replace(found, seconds_left=1e6)
+    assert plenty.in_time() == dict.fromkeys(found.in_time(), True)
+    without = ClaimSession(session.path, SuiteOptions(OURS, "tiny", tmp_path / "store"))
+    without.suite = suite_without_data(tmp_path / "store")
+    assert without.open_claims(without.claims, 1) is None

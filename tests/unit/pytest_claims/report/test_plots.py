@@ -144,6 +144,11 @@ def test_bytes_read_as_kilobytes_and_megabytes():
     ]
 
 
+def test_one_seed_draws_no_differences_of_models(judged, conditions, tmp_path):
+    one = replace(conditions, seeds=(0,))
+    assert {path.stem for path in write_plots(judged(seeds=1), one, tmp_path)} == {"accuracy_over_bytes"}
+
+
 def test_a_single_model_is_a_plot(conditions, models):
     figure = draw_sizes({"student-scratch": models["student-scratch"]}, conditions)
     figure.savefig(io.BytesIO(), format="svg")
