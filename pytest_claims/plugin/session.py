@@ -25,7 +25,8 @@ from pytest_claims.store import StoreError
 from pytest_claims.suite.forecast import Forecast, forecast
 from pytest_claims.suite.judging import Finding, judge_claims, number, wanted
 from pytest_claims.suite.suite import Suite, SuiteOptions
-from pytest_claims.workers.building import WorkersError, build_missing
+from pytest_claims.workers.building import build_missing
+from pytest_claims.workers.driver import WorkersError
 from pytest_claims.workers.slots import default_jobs
 
 if TYPE_CHECKING:

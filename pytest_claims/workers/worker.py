@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -30,12 +30,10 @@ from pytest_claims.store.run_lock import LockHeldError
 from pytest_claims.suite.suite import Suite, SuiteOptions
 from pytest_claims.training.context import Built, Context, Parent
 from pytest_claims.workers.making import history_csv, make, make_deterministic, write_weights
+from pytest_claims.workers.patience import Patience
 from pytest_claims.workers.run_watcher import RunWatcher
 
 _POLL_SECONDS = 0.2
-
-_PATIENCE_SECONDS = 1800.0
-"""Who holds a run's lock leaves a checkpoint about every minute of training; without one for so long, it hangs."""
 
 Emit = Callable[..., None]
 
@@ -88,49 +86,16 @@ def work(suite: Suite, plan: Plan, emit: Emit) -> None:
         StoreError: Others hold the locks of all that is left, and for half an hour none has shown progress.
     """
     open_runs = OpenRuns(suite.store, plan)
-    patience = _Patience(suite.store)
+    patience = Patience(suite.store)
     while waiting := open_runs.waiting():
-        ready = [planned for planned in waiting if open_runs.is_ready(planned)]
-        for planned in sorted(ready, key=lambda planned: -planned.remaining):
+        ready = open_runs.ready(waiting)
+        for planned in ready:
             if _make_if_free(suite, planned, open_runs, emit):
                 break
         else:
             # Sent again and again: so a worker whose session has gone ends.
             emit("waiting", holder=patience.wait_for(ready))
             time.sleep(_POLL_SECONDS)
-
-
-class _Patience:
-    """Waits for those who make what is left, as long as they show progress."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._seen: object = None
-        self._since = 0.0
-
-    def wait_for(self, ready: Sequence[PlannedRun]) -> str:
-        """Who makes the first of the runs, for people.
-
-        Raises:
-            StoreError: For too long none of them has had a new checkpoint, nor have they become others.
-        """
-        holder = next((str(owner) for run in ready if (owner := self._store.lock(run.key).owner())), "another session")
-        seen = [(run.key, _changed(self._store.checkpoint(run.key))) for run in ready]
-        if seen != self._seen:
-            self._seen, self._since = seen, time.monotonic()
-        elif time.monotonic() - self._since > _PATIENCE_SECONDS:
-            raise StoreError(
-                f"{ready[0].run.title}: {holder} makes it and has shown no progress for {_PATIENCE_SECONDS / 60:.0f} "
-                "min; end that process if it hangs, and start again"
-            )
-        return holder
-
-
-def _changed(path: Path) -> int | None:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None
 
 
 def _make_if_free(suite: Suite, planned: PlannedRun, open_runs: OpenRuns, emit: Emit) -> bool:

@@ -22,7 +22,7 @@ from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.plugin import hooks as pytest_plugin
 from pytest_claims.plugin import session as session_module
 from pytest_claims.store import Failure
-from pytest_claims.workers.building import WorkersError
+from pytest_claims.workers.driver import WorkersError
 
 pytest_plugins = ["pytester"]
 

@@ -21,7 +21,7 @@ from pytest_claims.training.checkpoints import Checkpoint, write_checkpoint
 from pytest_claims.training.context import Built
 from pytest_claims.training.training import Advance
 from pytest_claims.training.training_state import Epoch, Snapshot
-from pytest_claims.workers import worker
+from pytest_claims.workers import patience, worker
 from pytest_claims.workers.worker import work
 
 WANTED = {"student-distilled-scratch": (0, 1), "student-scratch": (0,)}
@@ -253,7 +253,7 @@ def test_data_that_cannot_be_read_are_no_failure_of_a_run(suite, maker, monkeypa
 
 
 def test_the_wait_for_who_makes_a_run_tells_of_it_and_ends(suite, maker, monkeypatch):
-    monkeypatch.setattr(worker, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.2)
     events = Events()
     key = key_of(suite, "student-scratch")
     holder = f"process {os.getpid()} on "
@@ -263,7 +263,7 @@ def test_the_wait_for_who_makes_a_run_tells_of_it_and_ends(suite, maker, monkeyp
 
 
 def test_whoever_leaves_checkpoints_is_waited_for(suite, maker, monkeypatch):
-    monkeypatch.setattr(worker, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.2)
     key = key_of(suite, "student-scratch")
     path = suite.store.checkpoint(key)
     path.parent.mkdir()
