@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pytest_claims.claims.operands import MeasureName, Text
 from pytest_claims.recipes.measure import Measure
-from pytest_claims.verdicts.verdicts import Region, Verdict
+from pytest_claims.verdicts.region import Region
+from pytest_claims.verdicts.verdict import Verdict
 
 Lookup: TypeAlias = Callable[[str, str], Sequence[float]]
 """(model name, measure) -> one number a seed, in seed order."""
@@ -28,13 +29,17 @@ class Entry(BaseModel):
 
 
 class RecordedEstimate(Entry):
-    """One part as it was measured: `verdicts.Estimate`, with null for what a single seed does not tell."""
+    """One part as it was measured: `verdicts.Estimate`, with null for what a single seed does not tell.
+
+    `confidence` is the interval's; records from before claims had looks lack it, and are of 90 %.
+    """
 
     mean: float
     sd: Annotated[float, Field(ge=0)] | None
     n: Annotated[int, Field(ge=1)]
     lower: float | None
     upper: float | None
+    confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
 class Recorded(Entry):
@@ -43,7 +48,7 @@ class Recorded(Entry):
     `numerics` tells the machine and the library that made it. Other numerics give other bits, and the same statistics.
     """
 
-    verdict: Literal[Verdict.REPRODUCED, Verdict.REFUTED, Verdict.INCONCLUSIVE]
+    verdict: Literal[Verdict.REPRODUCED, Verdict.REFUTED, Verdict.EQUAL, Verdict.INCONCLUSIVE]
     numerics: Text | None = None
     estimates: tuple[RecordedEstimate, ...] = ()
 
@@ -89,6 +94,10 @@ class Claim(Entry):
     @abstractmethod
     def region(self) -> Region:
         """Return where each of the claim's parts should lie, in the unit of `quantities`."""
+
+    def equality(self) -> float | None:
+        """Return the greatest difference that counts as none, in the unit of `quantities`; None where there is none."""
+        return None
 
     @abstractmethod
     def quantities(self, lookup: Lookup) -> Parts:

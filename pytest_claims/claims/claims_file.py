@@ -16,7 +16,8 @@ from pytest_claims.atomic_file import replacing
 from pytest_claims.claims.claim import Claim, ClaimsError, Recorded, RecordedEstimate
 from pytest_claims.claims.expected_results import KINDS, AnyClaim, ExpectedResults
 from pytest_claims.recipes.measure import Measure
-from pytest_claims.verdicts.verdicts import Estimate, Judgement, Verdict
+from pytest_claims.verdicts.estimates import Estimate
+from pytest_claims.verdicts.verdict import Judgement, Verdict
 
 MAX_BYTES = 4 * 2**20
 """A larger file is not read: all claims with their records take a few percent of this."""
@@ -166,7 +167,8 @@ def record(judgement: Judgement, numerics: str) -> Recorded:
 def _record_estimate(part: Estimate) -> RecordedEstimate:
     lower, upper = (round(end, 4) if math.isfinite(end) else None for end in (part.lower, part.upper))
     sd = None if part.sd is None else round(part.sd, 4)
-    return RecordedEstimate(mean=round(part.mean, 4), sd=sd, n=part.n, lower=lower, upper=upper)
+    of_interval = {} if sd is None else {"confidence": round(part.confidence, 9)}
+    return RecordedEstimate(mean=round(part.mean, 4), sd=sd, n=part.n, lower=lower, upper=upper, **of_interval)
 
 
 def with_recorded(results: ExpectedResults, profile: str, records: Mapping[str, Recorded]) -> ExpectedResults:

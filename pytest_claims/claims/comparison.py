@@ -1,8 +1,8 @@
 """Claims on the difference of two models, over seeds."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from pytest_claims.claims.claim import (
     Claim,
@@ -14,15 +14,24 @@ from pytest_claims.claims.claim import (
     differences,
     number_text,
 )
-from pytest_claims.claims.operands import Pairs, check_either, check_pairs, models_of_pairs, open_region, region_between
+from pytest_claims.claims.operands import (
+    Pairs,
+    check_either,
+    check_equal_within,
+    check_pairs,
+    models_of_pairs,
+    open_region,
+    region_between,
+)
 from pytest_claims.recipes.measure import Measure
-from pytest_claims.verdicts.verdicts import Region
+from pytest_claims.verdicts.region import Region
 
 
 class ComparisonClaim(Claim):
     """The difference A - B, paired by seed, for each pair [A, B], lies within bounds. Of percent, in points.
 
-    `above` excludes its bound (above 0: A has more); the other two include it.
+    `above` excludes its bound (above 0: A has more); the other two include it. With `equal_within`, a claim that is
+    neither reproduced nor refuted is *practically equal* where all differences are surely no larger than this.
     """
 
     kind: Literal["comparison"]
@@ -30,11 +39,13 @@ class ComparisonClaim(Claim):
     above: float | None = None
     at_least: float | None = None
     at_most: float | None = None
+    equal_within: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _check_operands(self) -> Self:
         check_pairs(self.pairs)
         check_either("above", self.above, "at_least", self.at_least, "at_most", self.at_most)
+        check_equal_within(self.equal_within, self.region())
         return self
 
     def needed_models(self) -> tuple[str, ...]:
@@ -46,6 +57,10 @@ class ComparisonClaim(Claim):
         if self.above is not None:
             return open_region(self.above)
         return region_between(self.at_least, self.at_most)
+
+    def equality(self) -> float | None:
+        """Return the margin of equality."""
+        return self.equal_within
 
     def quantities(self, lookup: Lookup) -> Parts:
         """Return each pair's differences."""

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from pytest_claims.claims.claim import Claim, Lookup, Parts, bounds_text, number_text
 from pytest_claims.claims.operands import Count, MeasureName, Model, check_distinct, check_either, region_between
 from pytest_claims.recipes.measure import Measure
-from pytest_claims.verdicts.verdicts import Region
+from pytest_claims.verdicts.region import Region
 
 
 class ParametersClaim(Claim):

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from pytest_claims.claims.claim import Claim, Lookup, Parts, by_seed, difference_unit, differences, number_text
 from pytest_claims.claims.operands import Model, check_distinct
 from pytest_claims.recipes.measure import Measure
-from pytest_claims.verdicts.verdicts import Region
+from pytest_claims.verdicts.region import Region
 
 
 class CurveClaim(Claim):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pytest_claims.verdicts.verdicts import Region
+from pytest_claims.verdicts.region import Region, equality_region
 
 Model = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$")]
 Pairs = Annotated[tuple[tuple[Model, Model], ...], Field(min_length=1)]
@@ -67,6 +67,25 @@ def _check_bounds(low: str, lower: float | None, high: str, upper: float | None)
         raise ValueError(f"nothing is asked: give {low!r} or {high!r}")
     if lower is not None and upper is not None and lower >= upper:
         raise ValueError(f"{low!r} is {lower:g}, should be below {high!r}, {upper:g}")
+
+
+def check_equal_within(margin: float | None, region: Region) -> None:
+    """Check that a margin of equality can make a difference to a claim.
+
+    Args:
+        margin: None if not given.
+        region: what the claim allows.
+
+    Raises:
+        ValueError: the margin is not positive, it allows nothing that the claim does not, or the claim allows no more.
+    """
+    if margin is None:
+        return
+    equal = equality_region(margin)
+    if region.contains(equal.lower, equal.upper):
+        raise ValueError(f"'equal_within' is {margin:g}, and all that lies within is allowed; should be left out")
+    if equal.contains(region.lower, region.upper):
+        raise ValueError(f"'equal_within' is {margin:g}, and no more is allowed anyway; should be left out")
 
 
 def models_of_pairs(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:

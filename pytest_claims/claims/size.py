@@ -17,7 +17,7 @@ from pytest_claims.claims.operands import (
     region_between,
 )
 from pytest_claims.recipes.measure import Measure
-from pytest_claims.verdicts.verdicts import Region
+from pytest_claims.verdicts.region import Region
 
 
 class SizeClaim(Claim):

@@ -134,10 +134,9 @@ class _Tasks:
         if store.load(key) or store.failure(key):
             lock.release()
             return
-        role = planned.run.recipe.data
-        data_hash = self._suite.data[role].content_hash if role else None
+        data = self._suite.data_of(planned.run)
         needed = lineage(self._plan, planned)
-        job = Job(self._session, planned, needed, self._suite.options, data_hash, self._environment)
+        job = Job(self._session, planned, needed, self._suite.options, data, self._environment)
         self._tasks[self._task.remote(job, self._events, *self._shipped.inputs(planned, needed))] = _Submitted(
             planned, lock
         )
@@ -228,7 +227,8 @@ class _Shipped:
     def inputs(self, planned: PlannedRun, lineage: Iterable[str]) -> list[Any]:
         """The run's data, pre-trained weights and parents, as `make_on_node` takes them."""
         recipe = planned.run.recipe
-        data = self._file(self._suite.data[recipe.data].path) if recipe.data else None
+        prepared = self._suite.data_of(planned.run)
+        data = self._file(prepared.path) if prepared else None
         weights = self._suite.options.pretrained_weights if "sha256" in dict(recipe.settings) else None
         return [data, self._file(weights) if weights else None, *map(self._parent, lineage)]
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ray.util.queue import Queue
 
 from pytest_claims.atomic_file import replacing
-from pytest_claims.datasets.dataset import DatasetError, stored_hash
+from pytest_claims.datasets.dataset import DatasetError, stored_identity
 from pytest_claims.datasets.preparation import PreparedData
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.keys.numerics import numerics_environment, without_kernel_variables
@@ -47,7 +47,7 @@ class Job:
         planned: The run.
         lineage: The runs whose files are sent with it, in their order.
         options: The user's; paths in them mean nothing on a node.
-        data_hash: Content hash of the run's data, if it needs any.
+        data: The run's data, if it needs any.
         environment: What the machine that planned the run adds to its key.
     """
 
@@ -55,7 +55,7 @@ class Job:
     planned: PlannedRun
     lineage: Mapping[str, PlannedRun]
     options: SuiteOptions
-    data_hash: str | None
+    data: PreparedData | None
     environment: Mapping[str, object]
 
 
@@ -164,9 +164,8 @@ def refusal(job: Job, node: str) -> str:
         details = "; ".join(f"{name} is {here.get(name)!r}, not {job.environment.get(name)!r}" for name in different)
         return f"node {node}: would make {title} with other numbers than the machine that runs pytest: {details}"
     run = job.planned.run
-    hashes = {run.recipe.data: job.data_hash} if run.recipe.data and job.data_hash else {}
-    paths = _options_here(job.options).project.paths
-    if run_key(run, job.planned.parents, hashes, here, paths) != job.planned.key:
+    data = job.data.identity if job.data else None
+    if run_key(run, job.planned.parents, data, here, _options_here(job.options).project.paths) != job.planned.key:
         return f"node {node}: has other code for {title} than the machine that runs pytest, or was sent other data"
     return ""
 
@@ -181,13 +180,12 @@ def _suite_on_node(job: Job, folder: Path, inputs: Inputs) -> Suite:
     suite = Suite(replace(_options_here(job.options), store=folder, pretrained_weights=weights))
     if weights is not None and inputs.weights is not None:
         _put(weights, inputs.weights)
-    role = job.planned.run.recipe.data
-    if role and job.data_hash and inputs.data is not None:
-        path = folder / "datasets" / f"{job.data_hash}.safetensors"
-        _put(path, inputs.data)
-        if (found := stored_hash(path)) != job.data_hash:
-            raise DatasetError(f"{path}: content hash {found}, expected {job.data_hash}")
-        suite.data = {role: PreparedData(path, job.data_hash)}
+    if job.data and inputs.data is not None:
+        here = replace(job.data, path=folder / "datasets" / f"{job.data.file_identity}.safetensors")
+        _put(here.path, inputs.data)
+        if (found := stored_identity(here.path)) != here.file_identity:
+            raise DatasetError(f"{here.path}: holds the data set {found}, expected {here.file_identity}")
+        suite.data = lambda role, seed: here
     return suite
 
 

@@ -127,12 +127,13 @@ def content_hash(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def save_dataset(dataset: Dataset, path: Path) -> None:
-    """Write a data set to one safetensors file, with its content hash and class names in the header.
+def save_dataset(dataset: Dataset, path: Path, identity: str | None = None) -> None:
+    """Write a data set to one safetensors file, with its identity, content hash and class names in the header.
 
     Args:
         dataset: The data set.
         path: The file, replaced in one step: a reader sees the old file or the new one, never a part.
+        identity: What the data set is known by, such as the hash of a formula; its content hash without one.
 
     Raises:
         OSError: The file cannot be written.
@@ -143,9 +144,11 @@ def save_dataset(dataset: Dataset, path: Path) -> None:
         "validation.images": np.ascontiguousarray(dataset.validation.images),
         "validation.labels": np.ascontiguousarray(dataset.validation.labels),
     }
+    found = content_hash(dataset)
     metadata = {
         "format": _FORMAT,
-        "content_hash": content_hash(dataset),
+        "identity": identity or found,
+        "content_hash": found,
         "classes": json.dumps(dataset.classes),
     }
     with replacing(path) as temporary:
@@ -155,20 +158,23 @@ def save_dataset(dataset: Dataset, path: Path) -> None:
         temporary.chmod(mode)
 
 
-def load_dataset(path: Path) -> Dataset:
+def load_dataset(path: Path, identity: str | None = None) -> Dataset:
     """Read a data set, checking every byte of it against the content hash in its header.
 
     Args:
         path: A file written by `save_dataset`.
+        identity: What the data set should be known by; any without one.
 
     Returns:
         The data set; its arrays are writable and belong to the caller.
 
     Raises:
-        DatasetError: The file is missing, truncated, altered, or not of this format.
+        DatasetError: The file is missing, truncated, altered, not of this format, or holds another data set.
     """
     with _open_checked(path) as file:
         metadata = _metadata(file)
+        if identity not in (None, metadata["identity"]):
+            raise DatasetError(f"holds the data set {metadata['identity']}, expected {identity}")
         arrays = {name: file.get_tensor(name) for name in _TENSOR_DTYPES}
         dataset = Dataset(
             classes=_parse_classes(metadata["classes"]),
@@ -181,20 +187,20 @@ def load_dataset(path: Path) -> Dataset:
     return dataset
 
 
-def stored_hash(path: Path) -> str:
-    """Read the content hash in a data set file's header, without reading or checking the images.
+def stored_identity(path: Path) -> str:
+    """Read what a data set is known by from its file's header, without reading or checking the images.
 
     Args:
         path: A file written by `save_dataset`.
 
     Returns:
-        The hash that `content_hash` gave when the file was written.
+        The identity that was given when the file was written, or else the content hash.
 
     Raises:
         DatasetError: The file is missing, truncated, or not of this format.
     """
     with _open_checked(path) as file:
-        return _metadata(file)["content_hash"]
+        return _metadata(file)["identity"]
 
 
 def _check_array(name: str, array: object, dtype: np.dtype[np.generic], *, ndim: int) -> None:
@@ -224,8 +230,9 @@ def _metadata(file: Any) -> dict[str, str]:
     metadata: dict[str, str] = file.metadata() or {}
     if metadata.get("format") != _FORMAT:
         raise DatasetError(f"its format is {metadata.get('format')!r}, expected {_FORMAT!r}")
-    if not re.fullmatch("[0-9a-f]{64}", metadata.get("content_hash", "")):
-        raise DatasetError(f"content hash {metadata.get('content_hash')!r}, expected 64 hexadecimal digits")
+    for name in ("identity", "content_hash"):
+        if not re.fullmatch("[0-9a-f]{64}", metadata.get(name, "")):
+            raise DatasetError(f"{name.replace('_', ' ')} {metadata.get(name)!r}, expected 64 hexadecimal digits")
     if "classes" not in metadata:
         raise DatasetError("no class names in its header")
     dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (no iterator)

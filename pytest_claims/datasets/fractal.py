@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_claims.datasets.dataset import Dataset, DatasetError, Split
+from pytest_claims.datasets.size import DataSize
 
 Floats = NDArray[np.float64]
 
@@ -41,6 +42,7 @@ class FractalSpec:
         resolution: Height and width in pixels.
         jitter: Relative change of every coefficient of a system, uniform in ±jitter, drawn for each image.
         noise: Standard deviation of the pixel noise, in units of the full intensity range.
+        drawing: Number of the drawing: another one has other images of the same classes.
     """
 
     first_class: int
@@ -50,6 +52,7 @@ class FractalSpec:
     resolution: int
     jitter: float
     noise: float
+    drawing: int = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -60,6 +63,12 @@ class FractalSpec:
                 least = 8
             if not least <= value < math.inf:
                 raise DatasetError(f"fractal: {field.name} is {value!r}, must be finite and at least {least}")
+
+    @property
+    def size(self) -> DataSize:
+        """The images of both splits."""
+        training, validation = (self.classes * count for count in (self.training_per_class, self.validation_per_class))
+        return DataSize(training, validation, self.resolution * self.resolution)
 
 
 class _Uniform:
@@ -98,7 +107,7 @@ def _draw_split(spec: FractalSpec, split: int) -> Split:
         system = sample_system(number)
         for start in range(0, per_class, _CHUNK):
             count = min(_CHUNK, per_class - start)
-            uniform = _Uniform(1, number, split, start)
+            uniform = _Uniform(1, number, split, start, spec.drawing)
             at = k * per_class + start
             images[at : at + count] = _draw_images(system, count, spec, uniform)
     return Split(images, np.repeat(np.arange(spec.classes, dtype=np.int64), per_class))

@@ -17,7 +17,7 @@ from pytest_claims.datasets.dataset import (
     Split,
     load_dataset,
     save_dataset,
-    stored_hash,
+    stored_identity,
 )
 from pytest_claims.datasets.image_decoding import DECODING_VERSION, decode_images
 from pytest_claims.datasets.image_layout import SPLITS, ImageFolder, SkippedFile, check_every_class, find_images, refuse
@@ -115,7 +115,7 @@ def _cached_report(path: Path, key: str) -> FolderReport | None:
         record = json.loads(path.with_suffix(".json").read_text("utf-8"))
         dataset = load_dataset(path)
         skipped = tuple(SkippedFile(**entry) for entry in record["skipped"])
-        report = FolderReport(path, stored_hash(path), dataset.classes, skipped)
+        report = FolderReport(path, stored_identity(path), dataset.classes, skipped)
         fresh = record["key"] == key and record["content_hash"] == report.content_hash
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -137,7 +137,7 @@ def _assemble(folder: ImageFolder, images: NDArray[np.uint8], unusable: set[int]
 
 def _save(dataset: Dataset, skipped: tuple[SkippedFile, ...], path: Path, key: str) -> FolderReport:
     save_dataset(dataset, path)
-    report = FolderReport(path, stored_hash(path), dataset.classes, skipped)
+    report = FolderReport(path, stored_identity(path), dataset.classes, skipped)
     record = {
         "key": key,
         "content_hash": report.content_hash,

@@ -2,15 +2,22 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from pytest_claims.datasets.dataset import DatasetError, content_hash, load_dataset, save_dataset, stored_hash
+from pytest_claims.datasets.dataset import (
+    Dataset,
+    DatasetError,
+    content_hash,
+    load_dataset,
+    save_dataset,
+)
 from pytest_claims.datasets.fractal import FractalSpec, make_fractal_dataset
 from pytest_claims.datasets.idx import IdxSpec, read_idx_dataset
 from pytest_claims.datasets.image_folder import prepare_image_folder
+from pytest_claims.datasets.resampling import resampled
 from pytest_claims.datasets.size import DataSize, stored_size
 from pytest_claims.keys.code_fingerprint import code_fingerprint
 
@@ -35,8 +42,23 @@ class FolderSpec:
     expected: tuple[int, int] | None = None
 
 
-DataSpec = FractalSpec | IdxSpec | FolderSpec
+@dataclass(frozen=True)
+class ResampledSpec:
+    """Images that each seed divides anew into training and validation; see `pytest_claims.datasets.resampling`.
+
+    Attributes:
+        images: What the images are made from.
+        seed: Of the division; None until it is asked for.
+    """
+
+    images: IdxSpec | FolderSpec
+    seed: int | None = None
+
+
+DataSpec = FractalSpec | IdxSpec | FolderSpec | ResampledSpec
 """What a data set is made from."""
+
+_RESAMPLING = "pytest_claims.datasets.resampling"
 
 
 @dataclass(frozen=True)
@@ -44,14 +66,51 @@ class PreparedData:
     """A data set that is ready to be loaded.
 
     Attributes:
-        path: Its file, for `pytest_claims.datasets.dataset.load_dataset`.
-        content_hash: Of its images, labels and class names.
+        path: Its file.
+        file_identity: What the file's images are known by: drawn ones by their formula, others by their content.
         notes: What the user should know, such as images that were left out.
+        resampling: Seed by which the file's images are divided anew; None where they stay as they are.
     """
 
     path: Path
-    content_hash: str
+    file_identity: str
     notes: tuple[str, ...] = ()
+    resampling: int | None = None
+
+    @property
+    def identity(self) -> str:
+        """What decides images, labels and names: the file's identity and, behind a colon, how they are divided."""
+        if self.resampling is None:
+            return self.file_identity
+        return f"{self.file_identity}:{_hash(self.resampling, code_fingerprint([_RESAMPLING]))}"
+
+    def load(self) -> Dataset:
+        """Read the data set.
+
+        Raises:
+            DatasetError: Its file cannot be read, or holds other data.
+        """
+        dataset = load_dataset(self.path, self.file_identity)
+        return dataset if self.resampling is None else resampled(dataset, self.resampling)
+
+
+def drawing_identity(spec: FractalSpec) -> str:
+    """Return what drawn images are known by: their formula and its code, which decide every byte."""
+    return _hash(spec, code_fingerprint(["pytest_claims.datasets.fractal"]))
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def of_seed(spec: DataSpec, seed: int) -> DataSpec:
+    """Return what a seed's data are made from: its own drawing or division, or what all seeds share."""
+    match spec:
+        case FractalSpec():
+            return replace(spec, drawing=seed)
+        case ResampledSpec():
+            return replace(spec, seed=seed)
+    return spec
 
 
 def prepare(spec: DataSpec, cache: Path, progress: Progress | None = None) -> PreparedData:
@@ -65,6 +124,8 @@ def prepare(spec: DataSpec, cache: Path, progress: Progress | None = None) -> Pr
             return _prepare_fractal(spec, cache)
         if isinstance(spec, IdxSpec):
             return _prepare_idx(spec, cache)
+        if isinstance(spec, ResampledSpec):
+            return replace(prepare(spec.images, cache, progress), resampling=spec.seed)
         return _prepare_folder(spec, cache, progress)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -100,7 +161,7 @@ def _prepare_idx(spec: IdxSpec, cache: Path) -> PreparedData:
     found = content_hash(dataset)
     path = cache / f"idx-{found[:16]}.safetensors"
     try:
-        load_dataset(path)
+        load_dataset(path, found)
     except DatasetError:
         cache.mkdir(parents=True, exist_ok=True)
         save_dataset(dataset, path)
@@ -108,11 +169,11 @@ def _prepare_idx(spec: IdxSpec, cache: Path) -> PreparedData:
 
 
 def _prepare_fractal(spec: FractalSpec, cache: Path) -> PreparedData:
-    code = code_fingerprint(["pytest_claims.datasets.fractal"])
-    path = cache / f"fractal-{hashlib.sha256(repr((spec, code)).encode()).hexdigest()[:16]}.safetensors"
+    identity = drawing_identity(spec)
+    path = cache / f"fractal-{identity[:16]}.safetensors"
     try:
-        load_dataset(path)
+        load_dataset(path, identity)
     except DatasetError:
         cache.mkdir(parents=True, exist_ok=True)
-        save_dataset(make_fractal_dataset(spec), path)
-    return PreparedData(path, stored_hash(path))
+        save_dataset(make_fractal_dataset(spec), path, identity)
+    return PreparedData(path, identity)

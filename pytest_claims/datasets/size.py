@@ -1,4 +1,4 @@
-"""How many images a data set file holds, and how large they are: told by its header, without reading the images."""
+"""How many images a data set has, and how large they are, without reading the images."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -18,13 +18,13 @@ from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from pytest_claims.datasets.dataset import DatasetError, stored_hash
+from pytest_claims.datasets.dataset import DatasetError, stored_identity
 from pytest_claims.datasets.size import DataSize, stored_size
 from pytest_claims.recipes.recipe import Recipe
 from pytest_claims.store import MANIFEST
 
 _REFERENCE = DataSize(660, 1980, 32 * 32)
-"""The data that the constants were measured on; also taken for data whose size is unknown."""
+"""The data that the constants were measured on."""
 
 ReferenceSeconds = Mapping[tuple[str, str], float]
 """By builder and the architecture's module: seconds an epoch, or in all without epochs, of `_REFERENCE` on a core."""
@@ -66,7 +66,7 @@ class PastRun(_Strict):
 
     Attributes:
         recipe: Canonical.
-        data: Content hash of its data.
+        data: Identity of its data, that of its file before a colon.
         environment: Of the machine that made it.
         seconds: How long that took.
     """
@@ -99,11 +99,11 @@ def _past_runs(folder: Path) -> Iterator[PastRun]:
 
 
 def read_sizes(folder: Path) -> dict[str, DataSize]:
-    """The sizes of the data sets in a folder, by content hash; other files are left out."""
+    """The sizes of the data sets in a folder, by identity; other files are left out."""
     sizes = {}
     for path in folder.glob("*.safetensors"):
         with suppress(DatasetError):
-            sizes[stored_hash(path)] = stored_size(path)
+            sizes[stored_identity(path)] = stored_size(path)
     return sizes
 
 
@@ -117,7 +117,6 @@ class _Work:
     options: str
     precision: str | None
     epochs: int | None
-    data: str | None
     size: DataSize | None
 
     @property
@@ -146,7 +145,7 @@ class _Work:
         pixels = self.size.pixels if self.size else None
         kind = self.builder, self.module, self.epochs is None
         return (
-            (self.recipe, self.data),
+            (self.recipe, self.size),
             self.recipe,
             (*kind, self.options, self.precision, pixels),
             (*kind, self.precision, pixels),
@@ -155,7 +154,7 @@ class _Work:
 
 
 @cache
-def _work(canonical: str, data: str | None, size: DataSize | None) -> _Work:
+def _work(canonical: str, size: DataSize | None) -> _Work:
     """Reads a canonical recipe, JSON with its keys sorted; a store has few that differ.
 
     Raises:
@@ -169,7 +168,6 @@ def _work(canonical: str, data: str | None, size: DataSize | None) -> _Work:
         options=json.dumps(recipe.architecture.options if recipe.architecture else None),
         precision=recipe.budget.precision if recipe.budget else None,
         epochs=recipe.budget.epochs if recipe.budget else None,
-        data=data,
         size=size,
     )
 
@@ -189,7 +187,7 @@ class Estimator:
         self,
         past: Iterable[PastRun],
         sizes: Mapping[str, DataSize],
-        data: Mapping[str, str],
+        data: Mapping[str, DataSize],
         environment: Mapping[str, object],
         constants: ReferenceSeconds = MappingProxyType({}),
     ) -> None:
@@ -197,12 +195,11 @@ class Estimator:
 
         Args:
             past: Earlier runs; those of another kind of machine, or on data whose size is unknown, don't count.
-            sizes: Of data sets, by content hash.
-            data: Content hash of each role's data.
+            sizes: Of data sets, by identity.
+            data: Size of each role's data, for all seeds the same.
             environment: Of the machine that the estimates are for; see `pytest_claims.keys.numerics`.
             constants: What is known without any run.
         """
-        self._sizes = sizes
         self._data = data
         known = list(_comparable(past, sizes, environment))
         self.evidence = len(known)
@@ -217,9 +214,8 @@ class Estimator:
 
     def seconds(self, recipe: Recipe) -> float:
         """Estimated seconds that a run of the recipe takes alone: the median of those most like it, by its load."""
-        data = self._data[recipe.data] if recipe.data else None
-        size = self._sizes.get(data, _REFERENCE) if data else None
-        work = _work(_canonical(recipe.canonical()), data, size)
+        size = self._data[recipe.data] if recipe.data else None
+        work = _work(_canonical(recipe.canonical()), size)
         for closeness, alike in enumerate(work.likeness):
             if rates := self._rates.get((closeness, alike)):
                 return median(rates) * work.load
@@ -234,6 +230,7 @@ def _comparable(
     for run in past:
         if [run.environment.get(name) for name in _HARDWARE] != hardware:
             continue
-        if run.data is None or run.data in sizes:
+        size = sizes.get(run.data.partition(":")[0]) if run.data else None
+        if run.data is None or size:
             with suppress(ValidationError):
-                yield _work(_canonical(run.recipe), run.data, sizes[run.data] if run.data else None), run.seconds
+                yield _work(_canonical(run.recipe), size), run.seconds

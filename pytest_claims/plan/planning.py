@@ -46,7 +46,7 @@ class Plan:
 def make_plan(
     catalog: Catalog,
     wanted: Mapping[str, Sequence[int]],
-    data_hashes: Mapping[str, str],
+    data_identity: Callable[[str, int], str],
     environment: Mapping[str, object],
     seconds: Callable[[Recipe], float],
     paths: Sequence[Path] = (),
@@ -56,7 +56,7 @@ def make_plan(
     Args:
         catalog: All recipes.
         wanted: The seeds of each recipe that is asked for.
-        data_hashes: Content hash of each role's data.
+        data_identity: Tells what a role's data for a seed are known by.
         environment: What the machine adds to the keys.
         seconds: Estimates what a run of a recipe takes; it decides the order of the work, and no key.
         paths: The folders that the project's modules are imported from.
@@ -65,7 +65,8 @@ def make_plan(
 
     def visit(run: Run) -> str:
         parents = {role: visit(parent) for role, parent in catalog.parent_runs(run).items()}
-        key = run_key(run, parents, data_hashes, environment, paths)
+        data = data_identity(run.recipe.data, run.seed) if run.recipe.data else None
+        key = run_key(run, parents, data, environment, paths)
         ordered.setdefault(key, (run, parents))
         return key
 
@@ -82,18 +83,26 @@ def make_plan(
 def run_key(
     run: Run,
     parents: Mapping[str, str],
-    data_hashes: Mapping[str, str],
+    data: str | None,
     environment: Mapping[str, object],
     paths: Sequence[Path] = (),
 ) -> str:
-    """Hashes everything that decides a run's bytes; see `pytest_claims.store`."""
+    """Hashes everything that decides a run's bytes; see `pytest_claims.store`.
+
+    Args:
+        run: The run.
+        parents: Keys of the runs that it is made from, by role.
+        data: What the images that it is made with are known by, if there are any.
+        environment: What the machine adds.
+        paths: The folders that the project's modules are imported from.
+    """
     recipe = run.recipe
     parts = {
         "recipe": recipe.canonical(),
         "parents": dict(parents),
         "seed": run.seed,
         "code": code_fingerprint(code_modules(recipe), paths),
-        "data": data_hashes[recipe.data] if recipe.data else None,
+        "data": data,
         "environment": dict(environment),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

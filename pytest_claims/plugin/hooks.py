@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
 _CLAIM = "claim"
+
+_STATUSES: Mapping[object, tuple[str, str, tuple[str, dict[str, bool]]]] = {
+    str(Outcome.EQUAL): ("equal", "=", ("EQUAL", {"cyan": True})),
+    str(Outcome.INCONCLUSIVE): ("inconclusive", "I", ("INCONCLUSIVE", {"yellow": True})),
+}
+"""What pytest counts, prints, and prints in verbose sessions of outcomes that it does not know."""
 
 _reported = pytest.StashKey["_Reported"]()
 _unwritten = pytest.StashKey[str]()
@@ -204,9 +210,11 @@ def untested_claims(pytestconfig: pytest.Config) -> list[str]:
 def pytest_report_teststatus(
     report: pytest.TestReport,
 ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-    """Gives inconclusive claims an outcome of their own."""
-    if report.when == "call" and (OUTCOME, str(Outcome.INCONCLUSIVE)) in report.user_properties and report.passed:
-        return "inconclusive", "I", ("INCONCLUSIVE", {"yellow": True})
+    """Gives inconclusive and practically equal claims outcomes of their own."""
+    if report.when == "call" and report.passed:
+        for name, value in report.user_properties:
+            if name == OUTCOME and value in _STATUSES:
+                return _STATUSES[value]
     return None
 
 

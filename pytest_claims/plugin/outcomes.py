@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from pytest_claims.suite.judging import Finding
-from pytest_claims.verdicts.verdicts import Verdict
+from pytest_claims.verdicts.verdict import Verdict
 
 
 class Outcome(StrEnum):
@@ -13,6 +13,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
     XFAILED = "xfailed"
     SKIPPED = "skipped"
+    EQUAL = "equal"
     INCONCLUSIVE = "inconclusive"
     ERROR = "error"
 
@@ -24,7 +25,9 @@ def recorded_verdict(finding: Finding, profile: str) -> Verdict | None:
 
 
 def outcome(finding: Finding, recorded: Verdict | None, *, strict: bool) -> Outcome:
-    """Decides the outcome.
+    """Decides the outcome: of a claim that is decided, only the opposite of what is recorded fails.
+
+    Practical equality is the opposite of nothing: a difference may be small, and on either side for sure.
 
     Args:
         finding: What was found.
@@ -41,8 +44,10 @@ def outcome(finding: Finding, recorded: Verdict | None, *, strict: bool) -> Outc
         case Verdict.REPRODUCED:
             return Outcome.FAILED if recorded is Verdict.REFUTED else Outcome.PASSED
         case Verdict.REFUTED:
-            known = recorded in (Verdict.REFUTED, Verdict.INCONCLUSIVE)
+            known = recorded in (Verdict.REFUTED, Verdict.EQUAL, Verdict.INCONCLUSIVE)
             return Outcome.XFAILED if known else Outcome.FAILED
+        case Verdict.EQUAL:
+            return Outcome.EQUAL
 
 
 def beside_record(recorded: Verdict | None, profile: str) -> str:

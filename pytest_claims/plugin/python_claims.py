@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_claims.claims.claim import bounds_text, number_text
-from pytest_claims.claims.operands import check_either, open_region, region_between
+from pytest_claims.claims.operands import check_either, check_equal_within, open_region, region_between
 from pytest_claims.plugin.outcomes import Outcome
 from pytest_claims.plugin.session import ClaimSession
 from pytest_claims.report.text import judged_text
-from pytest_claims.verdicts.verdicts import Verdict, judge_suite
+from pytest_claims.verdicts.judging import Case, judge_suite
+from pytest_claims.verdicts.verdict import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 OUTCOME = "claim outcome"
 TOLD = "claim in Python"
 """Property of a test: what was found, in one line."""
+
+_OUTCOMES = {Verdict.INCONCLUSIVE: Outcome.INCONCLUSIVE, Verdict.EQUAL: Outcome.EQUAL}
 
 session_key = pytest.StashKey[ClaimSession]()
 
@@ -79,20 +82,23 @@ def claim(request: pytest.FixtureRequest) -> Callable[..., None]:
         above: float | None = None,
         at_least: float | None = None,
         at_most: float | None = None,
+        equal_within: float | None = None,
     ) -> None:
         check_either("above", above, "at_least", at_least, "at_most", at_most)
         region = region_between(at_least, at_most) if above is None else open_region(above)
+        check_equal_within(equal_within, region)
         session = request.config.stash[session_key]
         numbers = tuple(map(float, samples))
-        judgement = judge_suite({"claim": ((numbers,), region)}, family_size=session.family_size + 1)["claim"]
+        case = Case((numbers,), region, equality=equal_within)
+        judgement = judge_suite({"claim": case}, family_size=session.family_size + 1)["claim"]
         expected = bounds_text(at_least, at_most) if above is None else f"> {number_text(above)}"
-        told = judged_text(judgement, expected)
+        told = judged_text(judgement, expected, equal_within)
         request.node.user_properties.append((TOLD, f"{request.node.name}: {told}"))
         strict = request.config.getoption("claims_strict")
         if judgement.verdict is Verdict.REFUTED or (judgement.verdict is Verdict.INCONCLUSIVE and strict):
             pytest.fail(told, pytrace=False)
-        if judgement.verdict is Verdict.INCONCLUSIVE:
-            request.node.user_properties.append((OUTCOME, str(Outcome.INCONCLUSIVE)))
+        if judgement.verdict in _OUTCOMES:
+            request.node.user_properties.append((OUTCOME, str(_OUTCOMES[judgement.verdict])))
 
     return judge
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from pytest_claims.store import StoredRun
-from pytest_claims.verdicts.verdicts import Estimate, estimate
+from pytest_claims.verdicts.estimates import Estimate, estimate
 
 ModelRuns = Mapping[str, Sequence[StoredRun]]
 """Each model's runs, one a seed."""

@@ -2,19 +2,28 @@
 
 import math
 
-from pytest_claims.verdicts.verdicts import Estimate, Judgement, Region, Verdict
+from pytest_claims.claims.claim import Claim
+from pytest_claims.verdicts.estimates import Estimate
+from pytest_claims.verdicts.region import Region, equality_region
+from pytest_claims.verdicts.verdict import Judgement, Verdict
 
 
-def decisive_part(judgement: Judgement, region: Region) -> int:
+def decisive_part(judgement: Judgement, claim: Claim) -> int:
     """The index of the part that decides a judgement.
 
     Of a refuted claim it is the part that lies outside by the most standard errors, whose p value is the claim's;
-    otherwise the one whose interval reaches farthest out, or nearest to an edge.
+    otherwise the one whose interval reaches farthest out of what the verdict is about, or nearest to an edge.
     """
+    region = _region_of(judgement.verdict, claim)
     estimated = all(part.sd is not None for part in judgement.estimates)
     rank = _outside if estimated and judgement.verdict is Verdict.REFUTED else _reach
     ranks = [rank(part, region) for part in judgement.estimates]
     return ranks.index(max(ranks))
+
+
+def _region_of(verdict: Verdict, claim: Claim) -> Region:
+    margin = claim.equality()
+    return equality_region(margin) if verdict is Verdict.EQUAL and margin is not None else claim.region()
 
 
 def _outside(part: Estimate, region: Region) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from pytest_claims.report.measured_models import SHORT_KEY, measure_names, seed
 from pytest_claims.report.plots import all_plots
 from pytest_claims.store import StoredRun
 from pytest_claims.suite.judging import Finding
-from pytest_claims.verdicts.verdicts import Verdict
+from pytest_claims.verdicts.verdict import Verdict
 
 PAGE = "report.html"
 
@@ -95,6 +95,7 @@ def render_page(findings: Mapping[str, Finding], conditions: Conditions, plots: 
         summary=text.summary(findings, conditions.profile),
         other_numerics=text.other_numerics(findings, conditions),
         verdicts=_VERDICTS,
+        about_intervals=text.ABOUT_INTERVALS,
         sections=_sections(findings, conditions, plots),
         pictures=_pictures(plots, conditions.outline, None),
     )

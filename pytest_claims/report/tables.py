@@ -26,19 +26,19 @@ def claims_table(findings: Mapping[str, Finding], profile: str) -> pd.DataFrame:
     """One row a claim.
 
     Returns:
-        The columns of `READABLE` with `section`; `mean`, `lower`, `upper` and `n` of the decisive part, in the
-        claim's unit, with `p_refuted` and `seeds_needed`; `runs`, the short keys of all runs behind it; and
+        The columns of `READABLE` with `section`; `mean`, `lower`, `upper`, `confidence` and `n` of the decisive part,
+        in the claim's unit, with `p_refuted` and `seeds_needed`; `runs`, the short keys of all runs behind it; and
         `reason`, why it was not judged. What is not known is missing.
     """
     import pandas as pd
 
     table = pd.DataFrame([_claim_row(finding, profile) for finding in findings.values()], columns=_CLAIM_COLUMNS)
     whole = dict.fromkeys(("n", "seeds_needed"), "Int64")
-    real = dict.fromkeys(("mean", "lower", "upper", "p_refuted"), "float64")
+    real = dict.fromkeys(("mean", "lower", "upper", "confidence", "p_refuted"), "float64")
     return table.astype({**whole, **real})
 
 
-_NUMBERS = ["mean", "lower", "upper", "n", "p_refuted", "seeds_needed"]
+_NUMBERS = ["mean", "lower", "upper", "confidence", "n", "p_refuted", "seeds_needed"]
 _CLAIM_COLUMNS = ["claim", "section", *READABLE[1:], *_NUMBERS, "runs", "reason"]
 
 
@@ -63,12 +63,13 @@ def _numbers(finding: Finding) -> dict[str, object]:
     judgement = finding.judgement
     if judgement is None:
         return {}
-    part = judgement.estimates[decisive_part(judgement, finding.claim.region())]
+    part = judgement.estimates[decisive_part(judgement, finding.claim)]
     lower, upper = (end if math.isfinite(end) else None for end in (part.lower, part.upper))
     return {
         "mean": part.mean,
         "lower": lower,
         "upper": upper,
+        "confidence": part.confidence,
         "n": part.n,
         "p_refuted": judgement.p_refuted,
         "seeds_needed": judgement.seeds_needed,
@@ -112,7 +113,7 @@ def write_tables(findings: Mapping[str, Finding], conditions: Conditions, folder
 def _markdown(claims: pd.DataFrame, conditions: Conditions, counts: str) -> str:
     # Without `disable_numparse`, tabulate reads "84.10" as a number and prints 84.1.
     table = claims[READABLE].map(_markdown_cell).to_markdown(index=False, disable_numparse=True)
-    return f"# Claims\n\n{conditions.title} ({conditions.numerics}): {counts}. Intervals are of 90 %.\n\n{table}\n"
+    return f"# Claims\n\n{conditions.title} ({conditions.numerics}): {counts}. {text.ABOUT_INTERVALS}.\n\n{table}\n"
 
 
 def _markdown_cell(value: str) -> str:

@@ -10,11 +10,12 @@ from rich.text import Text
 from pytest_claims.report import text
 from pytest_claims.report.conditions import Conditions
 from pytest_claims.suite.judging import Finding
-from pytest_claims.verdicts.verdicts import Verdict
+from pytest_claims.verdicts.verdict import Verdict
 
 STYLES: Mapping[str, str] = {
     Verdict.REPRODUCED: "green",
     Verdict.REFUTED: "bold red",
+    Verdict.EQUAL: "cyan",
     Verdict.INCONCLUSIVE: "yellow",
     Verdict.NOT_APPLICABLE: "dim",
     text.NOT_JUDGED: "bold magenta",
@@ -22,7 +23,7 @@ STYLES: Mapping[str, str] = {
 """Colours of the verdicts, which are told in words, too."""
 
 _HEADINGS = ("claim", "measured", "expected", "verdict")
-_VERDICT_WIDTH = 14
+_VERDICT_WIDTH = 17
 _GAPS = 9
 """Columns that the table takes between and beside its four."""
 

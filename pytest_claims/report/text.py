@@ -4,14 +4,19 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 
+from pytest_claims.claims.claim import Claim
+from pytest_claims.claims.claim import number_text as plain_number_text
 from pytest_claims.limits import MOST_SEEDS
 from pytest_claims.report.conditions import Conditions
 from pytest_claims.report.decisive import decisive_part
 from pytest_claims.suite.judging import Finding
-from pytest_claims.verdicts.verdicts import Estimate, Judgement, Verdict
+from pytest_claims.verdicts.estimates import CONFIDENCE, Estimate
+from pytest_claims.verdicts.verdict import Judgement, Verdict
 
 NOT_JUDGED = "not judged"
 """In place of the verdict of a claim whose runs are not all there."""
+
+ABOUT_INTERVALS = f"Intervals are of {100 * CONFIDENCE:g} % where they do not say otherwise"
 
 NOT_MEASURED = "not measured"
 
@@ -24,17 +29,22 @@ _NOISE = 1e-9
 def number_text(finding: Finding, value: float) -> str:
     """A number as its claim counts: points and percent to two decimals, ratios to three digits, counts whole.
 
-    It is given more decimals where these few would put it on an edge of the claim's region or across it: 0.502
-    points are not shown as 0.50 where 0.5 are allowed.
+    It is given more decimals where these few would put it on an edge of the claim's region, or of its equality, or
+    across it: 0.502 points are not shown as 0.50 where 0.5 are allowed.
     """
-    region = finding.claim.region()
+    edges = _edges(finding.claim)
     text = ""
     for decimals in range(least := finding.claim.decimals(value, finding.measure), least + _MORE_DIGITS + 1):
         text = f"{value:z,.{decimals}f}"
         shown = float(text.replace(",", ""))
-        if all(_side(shown, edge) == _side(value, edge) for edge in (region.lower, region.upper)):
+        if all(_side(shown, edge) == _side(value, edge) for edge in edges):
             break
     return text
+
+
+def _edges(claim: Claim) -> tuple[float, ...]:
+    region, margin = claim.region(), claim.equality()
+    return (region.lower, region.upper) if margin is None else (region.lower, region.upper, -margin, margin)
 
 
 def _side(value: float, edge: float) -> int:
@@ -43,7 +53,10 @@ def _side(value: float, edge: float) -> int:
 
 
 def estimate_text(finding: Finding, part: Estimate) -> str:
-    """One part with its 90 % interval: "84.31 [83.90, 84.72]", "84.31 (1 seed)", or "256,779" where it is exact."""
+    """One part with its interval: "84.31 [83.90, 84.72]", "84.31 (1 seed)", or "256,779" where it is exact.
+
+    An interval of another confidence than usual says so: "84.31 [95 %: 83.90, 84.72]".
+    """
     mean, lower, upper = (
         number_text(finding, value) if math.isfinite(value) else "" for value in (part.mean, part.lower, part.upper)
     )
@@ -52,7 +65,11 @@ def estimate_text(finding: Finding, part: Estimate) -> str:
         return f"{mean if lower == upper else f'{lower} to {upper}'}{unit}"
     if part.n == 1:
         return f"{mean}{unit} (1 seed)"
-    return f"{mean} [{lower}, {upper}]{unit}"
+    return f"{mean} [{_confidence_text(part)}{lower}, {upper}]{unit}"
+
+
+def _confidence_text(part: Estimate) -> str:
+    return "" if part.confidence == CONFIDENCE else f"{100 * part.confidence:g} %: "
 
 
 def measured(finding: Finding) -> str:
@@ -65,7 +82,7 @@ def measured(finding: Finding) -> str:
         return texts[0]
     if len(set(texts)) == 1:
         return f"{texts[0]} (each of {len(texts)})"
-    decisive = decisive_part(judgement, claim.region())
+    decisive = decisive_part(judgement, claim)
     return f"{texts[decisive]}, {claim.part_names()[decisive]} (worst of {len(texts)})"
 
 
@@ -92,6 +109,8 @@ def conclusion(finding: Finding) -> str:
     match judgement.verdict:
         case Verdict.REFUTED if not finding.claim.exact:
             return f"refuted, {p_text(judgement.p_refuted)}"
+        case Verdict.EQUAL:
+            return equality_text(finding.claim.equality(), finding.claim.unit(finding.measure))
         case Verdict.INCONCLUSIVE:
             p_value = judgement.p_refuted
             doubt = f" ({p_text(p_value)} of a refutation)" if p_value < 1 else ""
@@ -100,14 +119,21 @@ def conclusion(finding: Finding) -> str:
             return verdict.value
 
 
-def judged_text(judgement: Judgement, expected: str) -> str:
+def equality_text(margin: float | None, unit: str = "") -> str:
+    """What practical equality says: "practically equal, no difference of more than 0.5 points"."""
+    return f"{Verdict.EQUAL}, no difference of more than {plain_number_text(margin)}{unit}"
+
+
+def judged_text(judgement: Judgement, expected: str, equal_within: float | None = None) -> str:
     """What became of numbers without a claim of the file: measured, expected, and the verdict."""
     part = judgement.estimates[0]
-    interval = f" [{part.lower:.4g}, {part.upper:.4g}] over {part.n} seeds" if part.n > 1 else " (1 seed)"
+    interval = f"[{_confidence_text(part)}{part.lower:.4g}, {part.upper:.4g}] over {part.n} seeds"
     verdict = judgement.verdict.value
     if judgement.verdict is Verdict.INCONCLUSIVE:
         verdict += f", {_what_would_decide(judgement)}"
-    return f"measured {part.mean:.4g}{interval}; expected {expected}; {verdict}"
+    elif judgement.verdict is Verdict.EQUAL:
+        verdict = equality_text(equal_within)
+    return f"measured {part.mean:.4g} {interval if part.n > 1 else '(1 seed)'}; expected {expected}; {verdict}"
 
 
 def _what_would_decide(judgement: Judgement) -> str:

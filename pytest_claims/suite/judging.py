@@ -8,7 +8,8 @@ from pytest_claims.plan.planning import Plan
 from pytest_claims.recipes.measure import Measure
 from pytest_claims.store import Store, StoredRun
 from pytest_claims.suite.suite import Suite
-from pytest_claims.verdicts.verdicts import Judgement, Verdict, judge_exact, judge_suite
+from pytest_claims.verdicts.judging import Case, judge_exact, judge_suite
+from pytest_claims.verdicts.verdict import Judgement, Verdict
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def wanted(claims: Iterable[Claim], seeds: Sequence[int]) -> dict[str, tuple[int
 
 
 def _judge(applicable: Iterable[Claim], evidence: Mapping[str, _Evidence], suite: Suite) -> dict[str, Judgement]:
-    exact, statistical, steps, family = {}, {}, {}, 0
+    exact, statistical, family = {}, {}, 0
     for claim in applicable:
         family += not claim.exact
         if claim.id not in evidence:
@@ -91,10 +92,10 @@ def _judge(applicable: Iterable[Claim], evidence: Mapping[str, _Evidence], suite
         if claim.exact:
             exact[claim.id] = judge_exact(parts, claim.region())
         else:
-            statistical[claim.id] = parts, claim.region()
             counts_images = suite.project.measures[claim.measure].counts_images
-            steps[claim.id] = suite.percent_of_an_image if counts_images else 0.0
-    return exact | judge_suite(statistical, family, steps)
+            step = suite.percent_of_an_image if counts_images else 0.0
+            statistical[claim.id] = Case(parts, claim.region(), step, claim.equality())
+    return exact | judge_suite(statistical, family)
 
 
 def _evidence(claim: Claim, store: Store, plan: Plan, stored: Mapping[str, StoredRun]) -> _Evidence:

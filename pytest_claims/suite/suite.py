@@ -1,17 +1,18 @@
 """The suite as one set of options describes it: profile, recipes, data, store and the plan of any models. No torch."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pytest_claims.datasets.preparation import PreparedData, prepare
-from pytest_claims.datasets.size import stored_size
+from pytest_claims.datasets.fractal import FractalSpec
+from pytest_claims.datasets.preparation import DataSpec, PreparedData, drawing_identity, of_seed, prepare
+from pytest_claims.datasets.size import DataSize, stored_size
 from pytest_claims.keys.numerics import numerics_environment
 from pytest_claims.plan.estimates import Estimator, read_past_runs, read_sizes
 from pytest_claims.plan.planning import Plan, make_plan
-from pytest_claims.recipes.catalog import Catalog
+from pytest_claims.recipes.catalog import Catalog, Run
 from pytest_claims.recipes.profile import ProfileRequest
 from pytest_claims.recipes.project import ProjectPlace, load_project
 from pytest_claims.recipes.recipe import TARGET
@@ -85,32 +86,51 @@ class Suite:
         return VerifyingOnce(self.options.store, on_damage=self.warnings.append)
 
     @cached_property
-    def data(self) -> Mapping[str, PreparedData]:
-        """The data of each role, made or decoded if it is not yet."""
-        cache = self.store.root / "datasets"
-        prepared = {role: prepare(spec, cache) for role, spec in self.profile.datasets.items()}
-        self.warnings += [note for data in prepared.values() for note in data.notes]
-        return prepared
+    def data(self) -> Callable[[str, int], PreparedData]:
+        """The data of a role for a seed, made or decoded if they are not yet."""
+        cache, prepared = self.store.root / "datasets", dict[DataSpec, PreparedData]()
+
+        def data(role: str, seed: int) -> PreparedData:
+            spec = of_seed(self.profile.datasets[role], seed)
+            if spec not in prepared:
+                prepared[spec] = prepare(spec, cache)
+                self.warnings += [note for note in prepared[spec].notes if note not in self.warnings]
+            return prepared[spec]
+
+        return data
+
+    def data_identity(self, role: str, seed: int) -> str:
+        """Return what the data of a role for a seed are known by; drawn ones need not be drawn for it."""
+        spec = of_seed(self.profile.datasets[role], seed)
+        return drawing_identity(spec) if isinstance(spec, FractalSpec) else self.data(role, seed).identity
+
+    def data_size(self, role: str) -> DataSize:
+        """Return how many images the data of a role have, for every seed as many."""
+        spec = self.profile.datasets[role]
+        return spec.size if isinstance(spec, FractalSpec) else stored_size(self.data(role, self.seeds[0]).path)
+
+    def data_of(self, run: Run) -> PreparedData | None:
+        """The data that a run is made with, if any."""
+        return self.data(run.recipe.data, run.seed) if run.recipe.data else None
 
     @cached_property
     def percent_of_an_image(self) -> float:
         """The step of an accuracy: what one of the validation images is of all."""
-        return 100 / stored_size(self.data[TARGET].path).validation
+        return 100 / self.data_size(TARGET).validation
 
     @cached_property
     def estimator(self) -> Estimator:
         """What the store's runs so far tell about the time of others."""
         store = self.store.root
-        hashes = {role: data.content_hash for role, data in self.data.items()}
+        sizes = {role: self.data_size(role) for role in self.profile.datasets}
         environment = numerics_environment(self.options.device)
         constants = self.project.reference_seconds
-        return Estimator(read_past_runs(store), read_sizes(store / "datasets"), hashes, environment, constants)
+        return Estimator(read_past_runs(store), read_sizes(store / "datasets"), sizes, environment, constants)
 
     def plan(self, wanted: Mapping[str, Sequence[int]]) -> Plan:
         """The runs that the models need, each of its seeds."""
-        hashes = {role: data.content_hash for role, data in self.data.items()}
-        environment = numerics_environment(self.options.device)
-        return make_plan(self.catalog, wanted, hashes, environment, self.estimator.seconds, self.options.project.paths)
+        environment, paths = numerics_environment(self.options.device), self.options.project.paths
+        return make_plan(self.catalog, wanted, self.data_identity, environment, self.estimator.seconds, paths)
 
     def stored(self, plan: Plan) -> dict[str, StoredRun]:
         """Those runs of a plan that are finished, verified, by key."""

@@ -21,7 +21,8 @@ from typing import TextIO
 
 import torch
 
-from pytest_claims.datasets.dataset import Dataset, DatasetError, load_dataset
+from pytest_claims.datasets.dataset import Dataset, DatasetError
+from pytest_claims.datasets.preparation import PreparedData
 from pytest_claims.keys.numerics import numerics_environment
 from pytest_claims.plan.open_runs import OpenRuns
 from pytest_claims.plan.planning import Plan, PlannedRun, lineage
@@ -207,24 +208,25 @@ def _check_finite(built: Built) -> None:
 
 
 @lru_cache(maxsize=2)
-def _load(path: Path) -> Dataset:
-    return load_dataset(path)
+def _load(data: PreparedData) -> Dataset:
+    return data.load()
 
 
 def _dataset(suite: Suite, planned: PlannedRun) -> Dataset | None:
-    role = planned.run.recipe.data
-    return _load(suite.data[role].path) if role else None
+    data = suite.data_of(planned.run)
+    return _load(data) if data else None
 
 
 def _provenance(suite: Suite, planned: PlannedRun, seconds: float) -> dict[str, object]:
     run = planned.run
+    data = suite.data_of(run)
     return {
         "name": run.name,
         "seed": run.seed,
         "profile": suite.profile.name,
         "recipe": run.recipe.canonical(),
         "parents": dict(planned.parents),
-        "data": suite.data[run.recipe.data].content_hash if run.recipe.data else None,
+        "data": data.identity if data else None,
         "environment": numerics_environment(suite.options.device),
         "seconds": round(seconds, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

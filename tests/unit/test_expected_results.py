@@ -7,7 +7,8 @@ import pytest
 from pytest_claims.claims.claims_file import load_claims
 from pytest_claims.claims.curve import CurveClaim
 from pytest_claims.keys.code_fingerprint import ROOT
-from pytest_claims.verdicts.verdicts import Verdict, judge_exact
+from pytest_claims.verdicts.judging import judge_exact
+from pytest_claims.verdicts.verdict import Verdict
 
 CHANNELS = [16, 32, 64, 128, 256, 256, 256, 256]
 

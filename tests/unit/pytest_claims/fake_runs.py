@@ -93,7 +93,7 @@ def tiny_suite(store: Path, seeds: tuple[int, ...] | None = None) -> Suite:
 def suite_without_data(store: Path, seeds: tuple[int, ...] | None = None) -> Suite:
     """A suite that can plan and judge, but make nothing that is trained."""
     suite = tiny_suite(store, seeds)
-    suite.data = {role: PreparedData(store / role, role) for role in ("target", "source")}
+    suite.data = lambda role, seed: PreparedData(store / role, role)
     suite.percent_of_an_image = 0.05
     return suite
 

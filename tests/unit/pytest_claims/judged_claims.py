@@ -1,4 +1,4 @@
-"""The committed claims, judged on made-up numbers, as fixtures of whatever shows or plots findings."""
+"""The committed claims and one more, judged on made-up numbers, as fixtures of whatever shows or plots findings."""
 
 import hashlib
 import random
@@ -10,6 +10,7 @@ import pytest
 from our_project import OURS, make_finding
 
 from pytest_claims.claims.claim import Claim
+from pytest_claims.claims.comparison import ComparisonClaim
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.plugin.session import ClaimSession
 from pytest_claims.report.accuracies import MeasuredModel, measured_models
@@ -18,7 +19,8 @@ from pytest_claims.report.measured_models import runs_by_model
 from pytest_claims.store import StoredRun
 from pytest_claims.suite.judging import Finding
 from pytest_claims.suite.suite import SuiteOptions
-from pytest_claims.verdicts.verdicts import Verdict, judge_exact, judge_suite
+from pytest_claims.verdicts.judging import Case, judge_exact, judge_suite
+from pytest_claims.verdicts.verdict import Verdict
 
 __all__ = ["claims", "conditions", "findings", "judged", "make_run", "models", "our_session"]
 
@@ -84,6 +86,19 @@ PRUNED_ACCURACY = {
 WEIGHT_MEASURES = {"small_weight_share": 99.6, "relative_error": 1.3, "size_error_correlation": -0.41}
 
 
+NO_DIFFERENCE = ComparisonClaim(
+    id="q4-8bit-better",
+    section="question 4",
+    kind="comparison",
+    source="nobody",
+    statement="Rounding weights to 8 bits makes a network more accurate.",
+    pairs=(("teacher-finetuned-8bit", "teacher-finetuned"),),
+    above=0.0,
+    equal_within=1.5,
+)
+"""Made up, so that some claim is practically equal."""
+
+
 def measurements(model: str, seed: int) -> dict[str, float]:
     accuracy, parameters, width = _size(model)
     noise = random.Random(f"{model} {seed}").gauss(0, 0.45)
@@ -118,7 +133,7 @@ def judge_all(claims: tuple[Claim, ...], seeds: tuple[int, ...], data: str) -> d
         claim.id: claim.quantities(lambda model, name, of=runs[claim.id]: [run.measurements[name] for run in of[model]])
         for claim in applicable
     }
-    statistical = {c.id: (parts[c.id], c.region()) for c in applicable if not c.exact}
+    statistical = {c.id: Case(parts[c.id], c.region(), equality=c.equality()) for c in applicable if not c.exact}
     judgements = judge_suite(statistical, len(statistical))
     judgements |= {c.id: judge_exact(parts[c.id], c.region()) for c in applicable if c.exact}
     return {
@@ -144,7 +159,7 @@ def our_session() -> ClaimSession:
 
 @pytest.fixture(scope="session")
 def claims(our_session: ClaimSession) -> tuple[Claim, ...]:
-    return our_session.claims
+    return (*our_session.claims, NO_DIFFERENCE)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,10 @@ from pytest_claims.claims.claim import ClaimsError, Recorded
 from pytest_claims.claims.claims_file import check_names, load_claims, record, save_claims, with_recorded
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.recipes.measure import BUILT_IN, Measure
-from pytest_claims.verdicts.verdicts import Judgement, Region, Verdict, judge
+from pytest_claims.verdicts.judging import Case, judge
+from pytest_claims.verdicts.looks import Looks
+from pytest_claims.verdicts.region import Region
+from pytest_claims.verdicts.verdict import Judgement, Verdict
 
 COMMITTED = ROOT / "expected_results.json"
 fast = settings(deadline=None, max_examples=40)
@@ -53,7 +56,11 @@ WRONG_FIELDS = [
     ("parameters", {"equals": ...}, "nothing is asked: give 'equals', or 'at_least' or 'at_most'"),
     ("parameters", {"equals": 5.5}, "equals is 5.5: Input should be a valid integer"),
     ("parameters", {"equals": 10**400}, "Input should be"),
-    ("size", {"recorded": {"x": {"verdict": "good"}}}, "Input should be 'reproduced', 'refuted' or 'inconclusive'"),
+    (
+        "size",
+        {"recorded": {"x": {"verdict": "good"}}},
+        "Input should be 'reproduced', 'refuted', 'practically equal' or 'inconclusive'",
+    ),
     ("parameters", {"equals": -1}, "equals is -1: Input should be greater than or equal to 0"),
     ("parameters", {"models": []}, "models is []: Tuple should have at least 1 item"),
     ("parameters", {"models": ["a", "a"]}, "'models' names 'a' twice"),
@@ -65,6 +72,14 @@ WRONG_FIELDS = [
     ("accuracy", {"measure": ""}, "measure is '': String should match pattern"),
     ("comparison", {"at_most": ...}, "nothing is asked: give 'above', or 'at_least' or 'at_most'"),
     ("comparison", {"at_least": 0.5}, "'at_least' is 0.5, should be below 'at_most', 0.5"),
+    ("comparison", {"equal_within": 0}, "equal_within is 0: Input should be greater than 0"),
+    (
+        "comparison",
+        {"equal_within": 0.5},
+        "'equal_within' is 0.5, and all that lies within is allowed",
+    ),
+    ("comparison", {"at_least": -0.1, "equal_within": 0.7}, "'equal_within' is 0.7, and no more is allowed anyway"),
+    ("curve", {"equal_within": 1}, "'equal_within' is unknown; the fields are"),
     ("curve", {"margin": -1}, "the margin of a falling curve is -1, should be 0 or more"),
     ("curve", {"shape": "accelerating", "models": ["a", "b"]}, "'models' should be 3 or more"),
     ("curve", {"shape": "rising"}, "shape is 'rising': Input should be 'falling' or 'accelerating'"),
@@ -290,14 +305,15 @@ def test_a_claim_that_one_seed_settles_is_about_an_exact_measure(kind, measure):
 def test_recording_touches_one_profile_of_the_named_claims_only():
     old = {"quick": {"verdict": "inconclusive"}, "small": {"verdict": "refuted"}}
     before = results(entry("size", recorded=old), entry("curve", id="q1-y", recorded=old))
-    judged = judge([[79.0, 80.0, 81.0], [5.0, 5.0, 5.0]], Region(lower=0))
+    judged = judge(Case([[79.0, 80.0, 81.0], [5.0, 5.0, 5.0]], Region(lower=0)))
     after = with_recorded(before, "quick", {"q1-y": record(judged, "torch 1")})
     assert after.claims[0] == before.claims[0]
     assert after.claims[1].recorded["small"] == before.claims[1].recorded["small"]
     new = after.claims[1].recorded["quick"]
     assert new.verdict is Verdict.REPRODUCED
     # t(0.95, 2) / sqrt(3) = 1.6859
-    assert new.model_dump()["estimates"][0] == {"mean": 80, "sd": 1, "n": 3, "lower": 78.3141, "upper": 81.6859}
+    interval = {"lower": 78.3141, "upper": 81.6859, "confidence": 0.9}
+    assert new.model_dump()["estimates"][0] == {"mean": 80, "sd": 1, "n": 3, **interval}
     assert before.claims[1].recorded["quick"].verdict is Verdict.INCONCLUSIVE
 
 
@@ -313,8 +329,18 @@ def test_recording_an_unknown_claim_is_refused():
 
 
 def test_one_seed_is_recorded_without_an_interval():
-    part = record(judge([[3.5]], Region(lower=0)), "torch 1").estimates[0]
+    part = record(judge(Case([[3.5]], Region(lower=0))), "torch 1").estimates[0]
     assert (part.mean, part.sd, part.n, part.lower, part.upper) == (3.5, None, 1, None, None)
+    assert part.model_fields_set == {"mean", "sd", "n", "lower", "upper"}
+
+
+def test_the_confidence_of_a_look_is_recorded_and_read_back(tmp_path):
+    judged = judge(Case([[0.1, -0.1, 0.0, 0.1]], Region(lower=0.05), equality=0.5), Looks(2))
+    better = entry("comparison", at_most=..., above=0.05, equal_within=0.5)
+    save_claims(with_recorded(results(better), "quick", {"q1-x": record(judged, "torch 1")}), tmp_path / "claims.json")
+    recorded = load_claims(tmp_path / "claims.json").claims[0].recorded["quick"]
+    assert recorded.verdict is Verdict.EQUAL
+    assert [(part.n, part.confidence) for part in recorded.estimates] == [(4, 0.975)]
 
 
 def test_what_does_not_apply_is_not_recorded():
@@ -337,10 +363,11 @@ recorded_estimates = st.fixed_dictionaries(
         "n": st.integers(1, 20),
         "lower": st.none() | numbers,
         "upper": st.none() | numbers,
-    }
+    },
+    optional={"confidence": st.none() | st.floats(0.1, 0.9999)},
 )
 records = st.fixed_dictionaries(
-    {"verdict": st.sampled_from(["reproduced", "refuted", "inconclusive"])},
+    {"verdict": st.sampled_from(["reproduced", "refuted", "practically equal", "inconclusive"])},
     optional={"estimates": st.lists(recorded_estimates, max_size=3)},
 )
 

@@ -8,7 +8,9 @@ from pytest_claims.claims.claim import ClaimsError
 from pytest_claims.claims.claims_file import load_claims
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.recipes.measure import BUILT_IN, Measure
-from pytest_claims.verdicts.verdicts import Region, Verdict, judge, judge_exact
+from pytest_claims.verdicts.judging import Case, judge, judge_exact
+from pytest_claims.verdicts.region import Region
+from pytest_claims.verdicts.verdict import Verdict
 
 
 def test_importing_claims_loads_nothing_slow():
@@ -73,7 +75,7 @@ def test_a_difference_of_decimals_lies_on_the_edge_not_beyond():
     drop = claim("comparison", pairs=[["a", "b"]], at_most=0.1)
     parts = drop.quantities(lookup_in(a_accuracy=[80.2, 70.4], b_accuracy=[80.1, 70.3]))
     assert parts == ((0.1, 0.1),)
-    assert judge(parts, drop.region()).verdict is Verdict.REPRODUCED
+    assert judge(Case(parts, drop.region())).verdict is Verdict.REPRODUCED
 
 
 def test_a_falling_curve_is_its_steps():
@@ -138,6 +140,11 @@ def test_above_excludes_equality_and_admits_the_smallest_excess():
     for accuracy, verdict in ((80.0, Verdict.REFUTED), (80.01, Verdict.REPRODUCED)):
         parts = better.quantities(lookup_in(a_accuracy=[accuracy], b_accuracy=[80.0]))
         assert judge_exact(parts, better.region()).verdict is verdict
+
+
+def test_a_comparison_may_have_a_margin_of_equality_and_no_other_kind_has_one():
+    assert claim("comparison", at_most=..., above=0, equal_within=0.5).equality() == 0.5
+    assert [claim(kind).equality() for kind in BODIES] == [None] * len(BODIES)
 
 
 MEASURES = {measure.name: measure for measure in BUILT_IN}

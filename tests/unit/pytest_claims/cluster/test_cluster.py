@@ -76,8 +76,8 @@ def suite(tmp_path):
     """A suite whose data sets are only a few bytes."""
     suite = suite_without_data(tmp_path / "store")
     (tmp_path / "store").mkdir(exist_ok=True)
-    for role, data in suite.data.items():
-        data.path.write_bytes(f"images of {role}".encode())
+    for role in ("target", "source"):
+        suite.data(role, 0).path.write_bytes(f"images of {role}".encode())
     return suite
 
 

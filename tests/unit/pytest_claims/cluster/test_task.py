@@ -38,22 +38,21 @@ def suite(tmp_path, data):
     suite = suite_without_data(tmp_path / "driver")
     path = tmp_path / "data.safetensors"
     save_dataset(data, path)
-    suite.data = {role: PreparedData(path, content_hash(data)) for role in ("target", "source")}
+    suite.data = lambda role, seed: PreparedData(path, content_hash(data))
+    suite.data_identity = lambda role, seed: content_hash(data)
     return suite
 
 
 def job_of(suite, model="student-distilled-scratch", seed=1):
     plan = suite.plan({model: (seed,)})
     planned = plan.runs[plan.keys[model][0]]
-    role = planned.run.recipe.data
-    data_hash = suite.data[role].content_hash if role else None
     needed, here = lineage(plan, planned), numerics_environment(suite.options.device)
-    return Job("session", planned, needed, suite.options, data_hash, here)
+    return Job("session", planned, needed, suite.options, suite.data_of(planned.run), here)
 
 
 def inputs_of(suite, job):
     stored = [suite.store.load(key) for key in job.lineage]
-    return Inputs(np.fromfile(suite.data["target"].path, np.uint8), None, tuple(map(run_files, stored)))
+    return Inputs(np.fromfile(suite.data("target", 1).path, np.uint8), None, tuple(map(run_files, stored)))
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +93,7 @@ def test_a_node_makes_a_run_of_what_it_was_sent(suite, data, tmp_path, monkeypat
     fill(suite, {"teacher-scratch": (1,)})
     job = job_of(suite)
     inputs = inputs_of(suite, job)
-    suite.data["target"].path.unlink()
+    suite.data("target", 1).path.unlink()
     maker = use(monkeypatch, Maker())
     made = make(job, tmp_path, inputs)
     assert isinstance(made, Made)
@@ -187,7 +186,7 @@ def test_other_data_is_refused_before_anything_is_made(suite, data, tmp_path, mo
     save_dataset(replace(data, training=images(2)), tmp_path / "other.safetensors")
     maker = use(monkeypatch, Maker())
     other = Inputs(np.fromfile(tmp_path / "other.safetensors", np.uint8), None, ())
-    with pytest.raises(DatasetError, match=rf"expected {job.data_hash}"):
+    with pytest.raises(DatasetError, match=rf"expected {job.data.file_identity}"):
         make(job, tmp_path, other)
     assert maker.contexts == []
 
@@ -233,7 +232,7 @@ def test_a_node_with_other_code_is_told_of_by_name(suite):
     job = job_of(suite, "student-scratch")
     planned = replace(job.planned, key=job.planned.key[::-1])
     assert refusal(replace(job, planned=planned), NODE).startswith(f"node {NODE}: has other code for student-scratch")
-    assert refusal(replace(job, data_hash="0" * 64), NODE) != ""
+    assert refusal(replace(job, data=replace(job.data, file_identity="0" * 64)), NODE) != ""
 
 
 def test_a_folder_belongs_to_one_session_on_one_node():
@@ -251,5 +250,5 @@ def test_a_run_needs_no_data_if_its_recipe_needs_none(tmp_path, monkeypatch):
 
 def tiny_suite_without_files(tmp_path):
     suite = tiny_suite(tmp_path / "driver")
-    suite.data = {role: PreparedData(tmp_path / role, role) for role in ("target", "source")}
+    suite.data = lambda role, seed: PreparedData(tmp_path / role, role)
     return suite

@@ -23,7 +23,7 @@ from pytest_claims.datasets.dataset import (
     content_hash,
     load_dataset,
     save_dataset,
-    stored_hash,
+    stored_identity,
 )
 
 
@@ -171,7 +171,7 @@ def test_load_inverts_save(tmp_path_factory, dataset):
     save_dataset(dataset, path)
     loaded = load_dataset(path)
     assert same_content(loaded, dataset)
-    assert stored_hash(path) == content_hash(dataset) == content_hash(loaded)
+    assert stored_identity(path) == content_hash(dataset) == content_hash(loaded)
     assert loaded.training.images.flags.writeable
     assert loaded.training.labels.flags.writeable
 
@@ -206,7 +206,7 @@ def test_a_truncated_file_is_refused(tmp_path, part):
     save_dataset(make_dataset(), path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * part)])
-    for read in (load_dataset, stored_hash):
+    for read in (load_dataset, stored_identity):
         with pytest.raises(DatasetError, match=f"{path}: not a usable data set file"):
             read(path)
 
@@ -226,7 +226,7 @@ def test_a_truncated_file_is_refused(tmp_path, part):
 def test_foreign_bytes_are_refused(tmp_path, content):
     path = tmp_path / "data.safetensors"
     path.write_bytes(content)
-    for read in (load_dataset, stored_hash):
+    for read in (load_dataset, stored_identity):
         with pytest.raises(DatasetError, match=f"{path}: not a usable data set file"):
             read(path)
 
@@ -252,6 +252,7 @@ def rewritten(path, arrays=None, **metadata):
     save_dataset(dataset, path)
     good = {
         "format": "compression-claims image data set 1",
+        "identity": content_hash(dataset),
         "content_hash": content_hash(dataset),
         "classes": json.dumps(dataset.classes),
     }
@@ -271,6 +272,7 @@ def test_a_file_rewritten_unchanged_is_accepted(tmp_path):
         ({"format": None}, "its format is None"),
         ({"format": "another"}, "its format is 'another'"),
         ({"content_hash": None}, "content hash None, expected 64 hexadecimal digits"),
+        ({"identity": "a formula"}, "identity 'a formula', expected 64 hexadecimal digits"),
         ({"content_hash": "0" * 63}, "expected 64 hexadecimal digits"),
         ({"content_hash": "0" * 64}, f"content hash is [0-9a-f]{{64}}, expected {'0' * 64}"),
         ({"classes": None}, "no class names"),
@@ -312,10 +314,19 @@ def test_altered_arrays_are_refused(tmp_path, arrays, message):
     assert str(path) in str(error.value)
 
 
-def test_stored_hash_does_not_read_the_images(tmp_path):
+def test_a_file_of_another_data_set_is_refused(tmp_path):
+    path, identity = tmp_path / "drawn.safetensors", "a" * 64
+    save_dataset(make_dataset(), path, identity)
+    assert stored_identity(path) == identity
+    assert load_dataset(path, identity).classes == load_dataset(path).classes
+    with pytest.raises(DatasetError, match=rf"drawn.safetensors: .*holds the data set {identity}, expected {'b' * 64}"):
+        load_dataset(path, "b" * 64)
+
+
+def test_stored_identity_does_not_read_the_images(tmp_path):
     path = tmp_path / "data.safetensors"
     rewritten(path, {"training.images": np.zeros((3, 2, 4, 3), np.uint8)})
-    assert stored_hash(path) == content_hash(make_dataset())
+    assert stored_identity(path) == content_hash(make_dataset())
 
 
 def test_a_save_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

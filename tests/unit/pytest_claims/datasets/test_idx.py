@@ -101,4 +101,4 @@ def test_a_prepared_data_set_is_known_by_its_content(tmp_path):
     first, second = (prepare(spec, tmp_path / "cache") for _ in range(2))
     assert first == second
     (tmp_path / "x/train-labels-idx1-ubyte").write_bytes(idx(LABELS[::-1]))
-    assert prepare(spec, tmp_path / "cache").content_hash != first.content_hash
+    assert prepare(spec, tmp_path / "cache").identity != first.identity

@@ -3,12 +3,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from image_files import flat_folder
 from PIL import Image
 
 from pytest_claims.datasets import preparation
 from pytest_claims.datasets.dataset import DatasetError, content_hash, load_dataset
 from pytest_claims.datasets.fractal import FractalSpec, make_fractal_dataset
-from pytest_claims.datasets.preparation import FolderSpec, prepare
+from pytest_claims.datasets.preparation import FolderSpec, ResampledSpec, drawing_identity, of_seed, prepare
+from pytest_claims.datasets.resampling import resampled
 
 SPEC = FractalSpec(3, 2, 3, 2, 8, jitter=0.3, noise=0.1)
 
@@ -26,13 +28,14 @@ def made(monkeypatch):
     return asked
 
 
-def test_fractal_images_are_known_by_their_content(tmp_path):
+def test_fractal_images_are_known_by_their_formula(tmp_path):
     prepared = prepare(SPEC, tmp_path / "cache" / "deeper")
     expected = make_fractal_dataset(SPEC)
     dataset = load_dataset(prepared.path)
     assert np.array_equal(dataset.training.images, expected.training.images)
     assert np.array_equal(dataset.validation.labels, expected.validation.labels)
-    assert prepared.content_hash == content_hash(expected)
+    assert prepared.identity == drawing_identity(SPEC) != drawing_identity(replace(SPEC, drawing=1))
+    assert content_hash(prepared.load()) == content_hash(expected)
     assert prepared.notes == ()
 
 
@@ -66,7 +69,7 @@ def test_a_full_disk_is_told_of_and_leaves_nothing(tmp_path):
 def test_another_specification_has_another_file(tmp_path, made):
     first, second = prepare(SPEC, tmp_path), prepare(replace(SPEC, noise=0.2), tmp_path)
     assert first.path != second.path
-    assert first.content_hash != second.content_hash
+    assert first.identity != second.identity
     assert len(made) == 2
 
 
@@ -75,8 +78,26 @@ def test_edited_code_draws_anew(tmp_path, made, monkeypatch):
     monkeypatch.setattr(preparation, "code_fingerprint", lambda modules: f"edited {modules}")
     second = prepare(SPEC, tmp_path)
     assert first.path != second.path
-    assert first.content_hash == second.content_hash
+    assert first.identity != second.identity
     assert len(made) == 2
+
+
+def test_exchanged_drawings_are_found_and_drawn_anew(tmp_path):
+    first, second = (prepare(of_seed(SPEC, seed), tmp_path) for seed in (0, 1))
+    first.path.write_bytes(second.path.read_bytes())
+    with pytest.raises(DatasetError, match=f"holds the data set {second.identity}, expected {first.identity}"):
+        first.load()
+    assert content_hash(prepare(of_seed(SPEC, 0), tmp_path).load()) != content_hash(second.load())
+
+
+def test_each_seed_divides_a_resampled_folder_anew_from_one_file(tmp_path):
+    folder = FolderSpec(flat_folder(tmp_path / "food", validation=["0_0.png", "1_0.png"]), 8)
+    fixed = prepare(folder, tmp_path / "cache")
+    assert of_seed(folder, 3) == folder
+    first, second = (prepare(of_seed(ResampledSpec(folder), seed), tmp_path / "cache") for seed in (0, 1))
+    assert fixed.path == first.path == second.path
+    assert len({fixed.identity, first.identity, second.identity}) == 3
+    assert content_hash(first.load()) == content_hash(resampled(fixed.load(), 0))
 
 
 def flipped(content):
@@ -92,7 +113,7 @@ def test_a_damaged_file_is_made_again(tmp_path, made, damage):
     first = prepare(SPEC, tmp_path)
     first.path.write_bytes(damage(first.path.read_bytes()))
     assert prepare(SPEC, tmp_path) == first
-    assert content_hash(load_dataset(first.path)) == first.content_hash
+    assert content_hash(first.load()) == content_hash(make_fractal_dataset(SPEC))
     assert made == [SPEC, SPEC]
 
 
@@ -112,7 +133,7 @@ def test_a_folder_of_images_is_decoded_once(tmp_path, folder):
     first = prepare(spec, tmp_path / "cache", lambda count, total: done.append((count, total)))
     dataset = load_dataset(first.path)
     assert dataset.training.images.shape == (2, 8, 8, 3)
-    assert first.content_hash == content_hash(dataset)
+    assert first.identity == content_hash(dataset)
     assert done[-1] == (4, 4)
     done.clear()
     assert prepare(spec, tmp_path / "cache", lambda count, total: done.append((count, total))) == first

@@ -35,7 +35,7 @@ def past(recipe, seconds, data="usual", environment=ENVIRONMENT):
 
 
 def estimator(*runs, data="usual"):
-    return Estimator(runs, SIZES, {"target": data, "source": data}, ENVIRONMENT, REFERENCE_SECONDS)
+    return Estimator(runs, SIZES, dict.fromkeys(("target", "source"), SIZES[data]), ENVIRONMENT, REFERENCE_SECONDS)
 
 
 def with_epochs(recipe, epochs):
@@ -146,14 +146,14 @@ def test_another_version_of_torch_is_evidence():
     assert (estimator(older).evidence, estimator(older).seconds(STUDENT)) == (1, pytest.approx(5.0))
 
 
-def test_data_of_unknown_size_is_taken_for_that_of_the_constants():
-    unknown = Estimator([], {}, {"target": "new", "source": "new"}, ENVIRONMENT, REFERENCE_SECONDS)
+def test_the_constants_are_those_of_an_epoch_on_the_usual_data():
     constant = REFERENCE_SECONDS[STUDENT.builder, STUDENT.architecture.module]
-    assert (
-        unknown.seconds(STUDENT)
-        == estimator(data="usual").seconds(STUDENT)
-        == pytest.approx(STUDENT.budget.epochs * constant)
-    )
+    assert estimator(data="usual").seconds(STUDENT) == pytest.approx(STUDENT.budget.epochs * constant)
+
+
+def test_a_resampled_folder_has_the_size_of_its_file():
+    resampled = past(STUDENT, 5.0, data="usual:3")
+    assert (estimator(resampled).evidence, estimator(resampled).seconds(STUDENT)) == (1, pytest.approx(5.0))
 
 
 def test_the_constants_are_of_our_recipes_under_the_default_profile():
@@ -163,7 +163,7 @@ def test_the_constants_are_of_our_recipes_under_the_default_profile():
 
 
 def test_a_project_without_constants_has_the_same_time_for_all_of_a_kind():
-    bare = Estimator([], SIZES, {"target": "usual", "source": "usual"}, ENVIRONMENT)
+    bare = Estimator([], SIZES, dict.fromkeys(("target", "source"), SIZES["usual"]), ENVIRONMENT)
     assert bare.seconds(TEACHER) == pytest.approx(bare.seconds(STUDENT))
 
 
@@ -222,7 +222,7 @@ def test_an_empty_store_has_no_past(tmp_path):
     assert read_sizes(tmp_path / "none") == {}
 
 
-def test_sizes_are_known_by_content_hash_and_other_files_left_out(tmp_path):
+def test_sizes_are_known_by_identity_and_other_files_left_out(tmp_path):
     def split(count):
         return Split(np.zeros((count, 8, 6, 3), np.uint8), np.zeros(count, np.int64))
 

@@ -26,13 +26,17 @@ ENVIRONMENT = {"torch": "2.9.0", "cpu": ["avx2"], "threads": 1}
 PROFILE = make_profile("default", ProfileRequest())
 
 
+def fixed(data):
+    return lambda role, seed: data[role]
+
+
 def effort(recipe):
     return 1.0 + len(recipe.architecture.module) * (recipe.budget.epochs if recipe.budget else 1)
 
 
 def key(recipe=TEACHER, seed=0, parents=None, data=DATA, environment=ENVIRONMENT, name="teacher"):
     run = replace(CATALOG.run("teacher", seed), recipe=recipe, name=name)
-    return run_key(run, parents or {}, data, environment, OURS.paths)
+    return run_key(run, parents or {}, data[recipe.data], environment, OURS.paths)
 
 
 def test_a_key_depends_on_everything_that_decides_the_bytes():
@@ -84,16 +88,16 @@ def test_a_builder_that_is_not_there_is_named():
 
 
 def test_only_what_is_wanted_and_its_parents_is_planned():
-    plan = make_plan(CATALOG, {"teacher": (0, 1)}, DATA, ENVIRONMENT, effort, OURS.paths)
+    plan = make_plan(CATALOG, {"teacher": (0, 1)}, fixed(DATA), ENVIRONMENT, effort, OURS.paths)
     assert [planned.run.title for planned in plan.runs.values()] == ["teacher (seed 0)", "teacher (seed 1)"]
-    plan = make_plan(CATALOG, {"student": (2,)}, DATA, ENVIRONMENT, effort, OURS.paths)
+    plan = make_plan(CATALOG, {"student": (2,)}, fixed(DATA), ENVIRONMENT, effort, OURS.paths)
     assert [planned.run.title for planned in plan.runs.values()] == ["teacher (seed 2)", "student (seed 2)"]
-    assert make_plan(CATALOG, {}, DATA, ENVIRONMENT, effort, OURS.paths).runs == {}
+    assert make_plan(CATALOG, {}, fixed(DATA), ENVIRONMENT, effort, OURS.paths).runs == {}
 
 
 def report_plan(profile=PROFILE, data=DATA, environment=ENVIRONMENT, seeds=(0, 1), estimate=effort):
     catalog = report_recipes(profile)
-    return catalog, make_plan(catalog, dict.fromkeys(catalog, seeds), data, environment, estimate, OURS.paths)
+    return catalog, make_plan(catalog, dict.fromkeys(catalog, seeds), fixed(data), environment, estimate, OURS.paths)
 
 
 def test_each_run_is_planned_once_under_its_own_key():
@@ -118,7 +122,7 @@ def test_a_run_is_made_from_parents_of_its_own_seed_that_come_before_it():
 
 def test_two_names_for_one_recipe_have_one_run():
     catalog = Catalog({"teacher": TEACHER, "again": TEACHER})
-    plan = make_plan(catalog, {"teacher": (0,), "again": (0,)}, DATA, ENVIRONMENT, effort, OURS.paths)
+    plan = make_plan(catalog, {"teacher": (0,), "again": (0,)}, fixed(DATA), ENVIRONMENT, effort, OURS.paths)
     assert plan.keys["teacher"] == plan.keys["again"]
     assert len(plan.runs) == 1
 
@@ -199,6 +203,21 @@ def test_other_images_change_what_is_trained_on_them_and_what_is_made_of_it(role
     _, after = report_plan(data={**DATA, role: "x" * 64})
     trained = {name for name, recipe in catalog.items() if recipe.data == role}
     assert changed(before, after) == descendants(catalog, trained)
+
+
+def test_other_images_of_a_seed_change_its_runs_and_shared_ones_are_those_of_seed_0():
+    catalog, before = report_plan()
+
+    def plan(seed):
+        hashes = lambda role, each: DATA[role] + "x" * (each == seed)  # noqa: E731 (one a call)
+        return make_plan(catalog, dict.fromkeys(catalog, (0, 1)), hashes, ENVIRONMENT, effort, OURS.paths)
+
+    shared = {name for name, recipe in catalog.items() if recipe.shared and recipe.data}
+    assert shared == {"backbone"}
+    for name, keys in plan(1).keys.items():
+        same = catalog[name].data is None or catalog[name].shared
+        assert [key == was for key, was in zip(keys, before.keys[name], strict=True)] == [True, same]
+    assert {name for name in shared if plan(0).keys[name] == before.keys[name]} == set()
 
 
 def test_another_environment_changes_everything():

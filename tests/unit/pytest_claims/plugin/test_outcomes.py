@@ -7,10 +7,10 @@ from our_project import make_finding
 from pytest_claims.claims.claim import Recorded
 from pytest_claims.plugin.outcomes import Outcome, beside_record, outcome, recorded_verdict
 from pytest_claims.suite.judging import Finding
-from pytest_claims.verdicts.verdicts import Verdict
+from pytest_claims.verdicts.verdict import Verdict
 
 CLAIM = results().claims[0]
-RECORDS = (None, Verdict.REPRODUCED, Verdict.REFUTED, Verdict.INCONCLUSIVE)
+RECORDS = (None, Verdict.REPRODUCED, Verdict.REFUTED, Verdict.EQUAL, Verdict.INCONCLUSIVE)
 
 
 def finding(verdict: Verdict | None) -> Finding:
@@ -24,10 +24,13 @@ def finding(verdict: Verdict | None) -> Finding:
         (Verdict.REPRODUCED, Verdict.REPRODUCED, Outcome.PASSED),
         (Verdict.REPRODUCED, Verdict.REFUTED, Outcome.FAILED),
         (Verdict.REPRODUCED, Verdict.INCONCLUSIVE, Outcome.PASSED),
+        (Verdict.REPRODUCED, Verdict.EQUAL, Outcome.PASSED),
         (Verdict.REFUTED, None, Outcome.FAILED),
         (Verdict.REFUTED, Verdict.REPRODUCED, Outcome.FAILED),
         (Verdict.REFUTED, Verdict.REFUTED, Outcome.XFAILED),
         (Verdict.REFUTED, Verdict.INCONCLUSIVE, Outcome.XFAILED),
+        (Verdict.REFUTED, Verdict.EQUAL, Outcome.XFAILED),
+        *((Verdict.EQUAL, recorded, Outcome.EQUAL) for recorded in RECORDS),
     ],
 )
 @pytest.mark.parametrize("strict", [False, True])
@@ -48,7 +51,7 @@ def test_what_was_not_judged_ends_the_same_whatever_is_recorded(recorded, strict
 
 
 def test_recording_a_verdict_settles_every_decided_claim():
-    for verdict in (Verdict.REPRODUCED, Verdict.REFUTED):
+    for verdict in (Verdict.REPRODUCED, Verdict.REFUTED, Verdict.EQUAL):
         assert outcome(finding(verdict), verdict, strict=True) is not Outcome.FAILED
 
 

@@ -22,6 +22,14 @@ def test_undecided(claim, narrow):
     claim(narrow["accuracy"] * 0 + [-1.0, 0.0, 1.5], at_least=0)
 
 
+def test_equal(claim, narrow):
+    claim(narrow["accuracy"] * 0 + [-0.1, 0.0, 0.15], above=0, equal_within=0.5)
+
+
+def test_equal_within_what_is_allowed(claim, narrow):
+    claim(narrow["accuracy"], at_most=1, equal_within=0.5)
+
+
 def test_nothing_is_asked(claim, narrow):
     claim(narrow["accuracy"])
 
@@ -62,13 +70,17 @@ def test_each_verdict_has_its_outcome_and_its_line(session):
             "*test_reproduced PASSED*",
             "*test_refuted FAILED*",
             "*test_undecided INCONCLUSIVE*",
+            "*test_equal EQUAL*",
+            "*test_equal_within_what_is_allowed FAILED*",
             "*test_nothing_is_asked FAILED*",
             "*test_no_such_measure FAILED*",
             "*test_of_no_model PASSED*",
             "test_refuted: measured 0.1 * over 3 seeds; expected > 50; refuted",
             "test_undecided: measured 0.1667 * over 3 seeds; expected >= 0; inconclusive, * seeds would decide it",
+            "test_equal: * over 3 seeds; expected > 0; practically equal, no difference of more than 0.5",
         ]
     )
+    result.stdout.fnmatch_lines(["*'equal_within' is 0.5, and all that lies within is allowed; should be left out*"])
     result.stdout.fnmatch_lines(["*ClaimsError: narrow has no 'speed', should be one of accuracy, best_accuracy*"])
     assert result.ret == 1
 
@@ -80,8 +92,8 @@ def test_only_the_models_that_are_named_are_made_and_an_undecided_claim_may_fail
 
 
 def test_xdist_gives_the_same(session):
-    result = session("-n", "2", "-k", "reproduced or undecided")
-    result.stdout.fnmatch_lines(["*1 passed, 1 inconclusive*"])
+    result = session("-n", "2", "-k", "reproduced or undecided or test_equal")
+    result.stdout.fnmatch_lines(["*1 failed, 1 passed, 1 equal, 1 inconclusive*"])
 
 
 def test_the_plan_has_the_models(session):

@@ -15,7 +15,7 @@ from pytest_claims.plugin.session import SUITE_ERRORS, ClaimSession
 from pytest_claims.recipes.profile import ProfileError
 from pytest_claims.store import Failure
 from pytest_claims.suite.suite import SuiteOptions
-from pytest_claims.verdicts.verdicts import Verdict
+from pytest_claims.verdicts.verdict import Verdict
 from pytest_claims.workers.driver import WorkersError
 from pytest_claims.workers.slots import default_jobs
 

@@ -2,7 +2,7 @@ import pytest
 from our_project import make_finding
 
 from pytest_claims.report.measured_models import measure_names, runs_by_model, seed
-from pytest_claims.verdicts.verdicts import Verdict
+from pytest_claims.verdicts.verdict import Verdict
 
 
 def test_runs_are_each_once_in_seed_order_whichever_claims_need_them(claims, make_run):

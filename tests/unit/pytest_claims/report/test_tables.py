@@ -9,7 +9,7 @@ from our_project import make_finding
 from pytest_claims.report import text
 from pytest_claims.report.decisive import decisive_part
 from pytest_claims.report.tables import READABLE, claims_table, measurements_table, write_tables
-from pytest_claims.verdicts.verdicts import Verdict
+from pytest_claims.verdicts.verdict import Verdict
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +26,12 @@ def test_numbers_are_those_of_the_judgement(table, findings):
     for name, finding in findings.items():
         row = table.loc[name]
         if finding.judgement is None:
-            assert row[["mean", "lower", "upper", "n", "p_refuted", "seeds_needed"]].isna().all()
+            assert row[["mean", "lower", "upper", "confidence", "n", "p_refuted", "seeds_needed"]].isna().all()
             assert row["reason"] == finding.reason
             continue
-        part = finding.judgement.estimates[decisive_part(finding.judgement, finding.claim.region())]
+        part = finding.judgement.estimates[decisive_part(finding.judgement, finding.claim)]
         assert (row["mean"], row["lower"], row["upper"], row["n"]) == (part.mean, part.lower, part.upper, part.n)
+        assert row["confidence"] == part.confidence
         assert row["p_refuted"] == finding.judgement.p_refuted
         needed = finding.judgement.seeds_needed
         assert pd.isna(row["seeds_needed"]) if needed is None else row["seeds_needed"] == needed
@@ -82,7 +83,7 @@ def test_csv_files_parse_back(findings, conditions, tmp_path):
     written = claims_table(findings, "default")
     for name in ("claim", "statement", "measured", "expected", "verdict", "source"):
         assert claims[name].tolist() == written[name].tolist()
-    for name in ("mean", "lower", "upper", "n", "p_refuted", "seeds_needed"):
+    for name in ("mean", "lower", "upper", "confidence", "n", "p_refuted", "seeds_needed"):
         assert claims[name].tolist() == pytest.approx(written[name].astype("float64").tolist(), nan_ok=True)
     accuracy = measurements_table(findings)["accuracy"]
     assert measurements["accuracy"].tolist() == pytest.approx(accuracy.tolist(), nan_ok=True)

@@ -12,7 +12,10 @@ from pytest_claims.claims.counts import ParametersClaim
 from pytest_claims.claims.curve import CurveClaim
 from pytest_claims.claims.size import SizeClaim
 from pytest_claims.report import text
-from pytest_claims.verdicts.verdicts import Estimate, Verdict, estimate, judge, judge_exact, judge_suite
+from pytest_claims.verdicts.estimates import Estimate, estimate
+from pytest_claims.verdicts.judging import Case, judge, judge_exact, judge_suite
+from pytest_claims.verdicts.looks import Looks
+from pytest_claims.verdicts.verdict import Verdict
 
 ABOUT = {"id": "q1-x", "section": "question 1", "source": "ours", "statement": "s"}
 COUNT = ParametersClaim(kind="parameters", models=("a", "b"), equals=256_779, **ABOUT)
@@ -20,6 +23,7 @@ RATIO = SizeClaim(kind="size", measure="bytes", pairs=(("a", "b"),), ratio_at_le
 PERCENT = AccuracyClaim(kind="accuracy", model="a", published=84.0, tolerance=1.0, **ABOUT)
 CORRELATION = AccuracyClaim(kind="accuracy", model="a", measure="size_error_correlation", at_least=0.0, **ABOUT)
 POINTS = ComparisonClaim(kind="comparison", pairs=(("a", "b"),), at_most=0.5, **ABOUT)
+BETTER = ComparisonClaim(kind="comparison", pairs=(("a", "b"),), above=0.0, equal_within=0.5, **ABOUT)
 FALLING = CurveClaim(kind="curve", shape="falling", models=("a", "b", "c"), margin=0.5, **ABOUT)
 
 
@@ -28,7 +32,7 @@ def unjudged(claim):
 
 
 def found(claim, parts):
-    judgement = judge(parts, claim.region())
+    judgement = judge(Case(parts, claim.region(), equality=claim.equality()))
     return make_finding(claim, judgement.verdict, judgement, {})
 
 
@@ -40,16 +44,18 @@ def found_exactly(claim, parts):
 @pytest.mark.parametrize(
     ("of", "part", "expected"),
     [
-        (PERCENT, Estimate(84.3149, 0.5, 5, 83.9, 84.7249), "84.31 [83.90, 84.72]"),
-        (PERCENT, Estimate(84.3149, None, 1, float("-inf"), float("inf")), "84.31 (1 seed)"),
-        (POINTS, Estimate(-0.31, 0.5, 5, -0.7, 0.1), "-0.31 [-0.70, 0.10] points"),
-        (POINTS, Estimate(0.3, None, 1, float("-inf"), float("inf")), "0.30 points (1 seed)"),
-        (CORRELATION, Estimate(-0.41239, 0.1, 5, -0.5, -0.30049), "-0.412 [-0.500, -0.300]"),
-        (COUNT, Estimate(256779.0, None, 1, 256779.0, 256779.0), "256,779"),
-        (COUNT, Estimate(1500.0, None, 2, 1000.0, 2000.0), "1,000 to 2,000"),
-        (RATIO, Estimate(3.99721, None, 1, 3.99721, 3.99721), "4.00 times"),
-        (RATIO, Estimate(43.547, None, 1, 43.547, 43.547), "43.5 times"),
-        (RATIO, Estimate(0.99234, None, 1, 0.99234, 0.99234), "0.992 times"),
+        (PERCENT, Estimate(84.3149, 0.5, 5, 83.9, 84.7249, 0.9), "84.31 [83.90, 84.72]"),
+        (PERCENT, Estimate(84.3149, None, 1, float("-inf"), float("inf"), 0.9), "84.31 (1 seed)"),
+        (POINTS, Estimate(-0.31, 0.5, 5, -0.7, 0.1, 0.9), "-0.31 [-0.70, 0.10] points"),
+        (POINTS, Estimate(0.3, None, 1, float("-inf"), float("inf"), 0.9), "0.30 points (1 seed)"),
+        (POINTS, Estimate(-0.31, 0.5, 5, -0.7, 0.1, 0.95), "-0.31 [95 %: -0.70, 0.10] points"),
+        (POINTS, Estimate(-0.31, 0.5, 40, -0.7, 0.1, 0.99375), "-0.31 [99.375 %: -0.70, 0.10] points"),
+        (CORRELATION, Estimate(-0.41239, 0.1, 5, -0.5, -0.30049, 0.9), "-0.412 [-0.500, -0.300]"),
+        (COUNT, Estimate(256779.0, None, 1, 256779.0, 256779.0, 1.0), "256,779"),
+        (COUNT, Estimate(1500.0, None, 2, 1000.0, 2000.0, 1.0), "1,000 to 2,000"),
+        (RATIO, Estimate(3.99721, None, 1, 3.99721, 3.99721, 1.0), "4.00 times"),
+        (RATIO, Estimate(43.547, None, 1, 43.547, 43.547, 1.0), "43.5 times"),
+        (RATIO, Estimate(0.99234, None, 1, 0.99234, 0.99234, 1.0), "0.992 times"),
     ],
 )
 def test_estimates_read_as_their_claim_counts(of, part, expected):
@@ -132,8 +138,28 @@ def test_explanation_of_inconclusive_tells_the_seeds_that_would_decide():
     assert text.explanation(finding).endswith(f"inconclusive, {finding.judgement.seeds_needed} seeds would decide it")
 
 
+def test_explanation_of_practically_equal_tells_the_margin():
+    explained = text.explanation(found(BETTER, [(0.2, -0.1, 0.1, 0.0)]))
+    ends = "; expected > 0 points; practically equal, no difference of more than 0.5 points"
+    assert explained.startswith("measured over 4 seeds 0.05 [")
+    assert explained.endswith(ends)
+
+
+def test_numbers_of_a_claim_in_python_have_the_words_of_every_verdict():
+    assert text.judged_text(judge(Case([[0.2, -0.1, 0.1, 0.0]], BETTER.region(), equality=0.5)), "> 0", 0.5) == (
+        "measured 0.05 [-0.1019, 0.2019] over 4 seeds; expected > 0; practically equal, no difference of more than 0.5"
+    )
+    looked = judge(Case([[0.2, -0.1, 0.1, 0.0]], BETTER.region()), Looks(4))
+    assert text.judged_text(looked, "> 0").startswith("measured 0.05 [95 %: -0.1554, 0.2554] over 4 seeds; expected")
+    assert text.judged_text(judge(Case([[0.2]], BETTER.region())), "> 0").startswith("measured 0.2 (1 seed); expected")
+
+
+def test_a_number_just_beyond_the_margin_of_equality_is_not_rounded_onto_it():
+    assert [text.number_text(unjudged(BETTER), sign * 0.499) for sign in (1, -1)] == ["0.499", "-0.499"]
+
+
 def test_explanation_tells_of_a_refutation_that_correction_took_back():
-    suite = {"x": ([(1.0, 1.4, 1.2)], POINTS.region())}
+    suite = {"x": Case([(1.0, 1.4, 1.2)], POINTS.region())}
     judgement = judge_suite(suite, family_size=50)["x"]
     explained = text.explanation(make_finding(POINTS, judgement.verdict, judgement, {}))
     assert f"inconclusive ({text.p_text(judgement.p_refuted)} of a refutation)" in explained
@@ -169,6 +195,7 @@ def test_summary_counts_every_verdict(findings):
     assert all(counts.values()), "the synthetic findings should have every verdict"
     assert text.summary(findings, "another profile") == (
         f"{counts[Verdict.REPRODUCED]} reproduced, {counts[Verdict.REFUTED]} refuted (0 as recorded), "
+        f"{counts[Verdict.EQUAL]} practically equal, "
         f"{counts[Verdict.INCONCLUSIVE]} inconclusive, {counts[Verdict.NOT_APPLICABLE]} not applicable"
     )
 

@@ -6,7 +6,7 @@ from scipy.stats import ttest_1samp
 
 from pytest_claims.store import Failure
 from pytest_claims.suite.judging import judge_claims, wanted
-from pytest_claims.verdicts.verdicts import Verdict
+from pytest_claims.verdicts.verdict import Verdict
 
 
 @pytest.fixture(scope="module")

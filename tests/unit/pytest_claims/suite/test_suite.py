@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from image_files import flat_folder
 from our_project import OURS
 
-from pytest_claims.datasets.dataset import DatasetError, load_dataset
+from pytest_claims.datasets.dataset import DatasetError
 from pytest_claims.keys.numerics import numerics_environment
 from pytest_claims.plan.planning import make_plan
 from pytest_claims.recipes.profile import ProfileError
@@ -69,14 +69,22 @@ def test_the_same_options_give_the_same_plan(store):
 
 def test_the_plan_rests_on_data_and_environment(store):
     suite = Suite(SuiteOptions(OURS, "tiny", store))
-    hashes = {role: prepared.content_hash for role, prepared in suite.data.items()}
-    assert set(hashes) == {"target", "source"}
-    wanted = {"teacher-finetuned": [0]}
+    wanted = {"teacher-finetuned": [0, 1]}
+
     assert suite.plan(wanted) == make_plan(
-        suite.catalog, wanted, hashes, numerics_environment("cpu"), suite.estimator.seconds, OURS.paths
+        suite.catalog, wanted, suite.data_identity, numerics_environment("cpu"), suite.estimator.seconds, OURS.paths
     )
-    dataset = load_dataset(suite.data["target"].path)
-    assert len(dataset.classes) == suite.profile.target.classes
+    assert len(suite.data("target", 0).load().classes) == suite.profile.target.classes
+
+
+def test_each_seed_has_its_own_images_of_the_same_classes(store):
+    suite = Suite(SuiteOptions(OURS, "tiny", store))
+    first, second = (suite.data("target", seed).load() for seed in (0, 1))
+    assert first.classes == second.classes
+    for split in ("training", "validation"):
+        images, others = (getattr(each, split) for each in (first, second))
+        assert images.labels.tolist() == others.labels.tolist()
+        assert not any((image == other).all() for image, other in zip(images.images, others.images, strict=True))
 
 
 def test_effort_is_estimated_from_the_runs_of_the_store_for_this_data(store):
@@ -85,7 +93,7 @@ def test_effort_is_estimated_from_the_runs_of_the_store_for_this_data(store):
     (planned,) = plan.runs.values()
     provenance = {
         "recipe": planned.run.recipe.canonical(),
-        "data": suite.data["target"].content_hash,
+        "data": suite.data_identity("target", 0),
         "environment": numerics_environment("cpu"),
         "seconds": 77.5,
     }
@@ -116,7 +124,7 @@ def test_published_numbers_are_judged_on_all_of_food11_alone(tmp_path):
     root = flat_folder(tmp_path / "food", validation=["0_0.png", "1_0.png", "1_1.png"])
     options = SuiteOptions(OURS, "food11", tmp_path / "store", data_root=root, skip_bad_images=True)
     with pytest.raises(DatasetError, match=r"food: has 5 images, should have 9,866 in training/ and 3,430 in"):
-        _ = Suite(options).data
+        Suite(options).data("target", 0)
 
 
 def test_the_step_of_an_accuracy_is_one_validation_image(store):

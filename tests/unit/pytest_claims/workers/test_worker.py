@@ -15,6 +15,7 @@ from fake_runs import fill, suite_without_data, tiny_suite
 from our_project import operation
 
 from pytest_claims.datasets.dataset import DatasetError
+from pytest_claims.datasets.preparation import PreparedData
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.store import HISTORY, Store, StoreError
 from pytest_claims.training.checkpoints import Checkpoint, write_checkpoint
@@ -128,14 +129,15 @@ def test_what_is_stored_is_not_made_again(suite, maker):
 
 
 def test_a_run_keeps_how_it_was_made(suite, maker):
-    suite.data["target"] = type(suite.data["target"])(suite.data["target"].path, "hash of the data")
+    path = suite.data("target", 1).path
+    suite.data = lambda role, seed: PreparedData(path, "hash of the data", resampling=seed)
     do(suite, {"student-distilled-scratch": (1,)})
     run = suite.store.load(key_of(suite, "student-distilled-scratch", 1))
     assert run.measurements == {"accuracy": 80.0, "parameters": 2, "bytes": run.weights.stat().st_size}
     assert run.provenance["name"] == "student-distilled-scratch"
     assert run.provenance["seed"] == 1
     assert run.provenance["profile"] == "tiny"
-    assert run.provenance["data"] == "hash of the data"
+    assert run.provenance["data"] == PreparedData(path, "hash of the data", resampling=1).identity
     assert run.provenance["parents"] == {"teacher": key_of(suite, "teacher-scratch", 1)}
     assert run.provenance["recipe"]["builder"] == "experiments.builders.distill"
     assert run.provenance["environment"]["threads"] == 1
