@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
