@@ -11,10 +11,11 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
@@ -22,6 +23,7 @@ import torch
 
 from pytest_claims.datasets.dataset import Dataset, DatasetError
 from pytest_claims.datasets.preparation import PreparedData
+from pytest_claims.keys.code_fingerprint import ENGINE, ROOT
 from pytest_claims.keys.numerics import numerics_environment
 from pytest_claims.plan.open_runs import OpenRuns
 from pytest_claims.plan.planning import Plan, PlannedRun, lineage
@@ -121,7 +123,7 @@ def _make_if_free(suite: Suite, planned: PlannedRun, open_runs: OpenRuns, emit: 
         except StoreError:  # what is wrong with the store, such as a full disk, is no run's fault
             raise
         except Exception as error:  # whatever a builder raises belongs to this run alone
-            message = f"{planned.run.title}: {_reason(error)}"
+            message = f"{planned.run.title}: {_reason(error, suite.options.project.paths)}"
             suite.store.record_failure(planned.key, Failure(planned.run.title, message, traceback.format_exc()))
             emit("failed", key=planned.key, message=message)
         else:
@@ -129,12 +131,22 @@ def _make_if_free(suite: Suite, planned: PlannedRun, open_runs: OpenRuns, emit: 
     return True
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, paths: Sequence[Path]) -> str:
     # Torch tells of a CPU's memory by a plain RuntimeError.
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         what = str(error).partition("\n")[0] or type(error).__name__
         return f"out of memory ({what}); fewer --jobs leave each run more"
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}{_where(error, paths)}"
+
+
+def _where(error: Exception, paths: Sequence[Path]) -> str:
+    """The line of the project's code in the paths that an error came from; empty where it came from no such line."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        is_others = path.is_relative_to(ROOT / ENGINE) or "site-packages" in path.parts
+        if not is_others and any(map(path.is_relative_to, paths)):
+            return f" ({path.name}, line {frame.lineno})"
+    return ""
 
 
 @contextmanager

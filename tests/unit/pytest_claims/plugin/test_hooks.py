@@ -480,7 +480,7 @@ def test_ray_that_is_not_installed_ends_the_session_with_one_line(project):
     result = project.reproduce("--ray", "local")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     (line,) = filter(None, result.errlines)
-    assert line == "ERROR: --ray local: Ray is not installed; install it with pip install '.[cluster]'"
+    assert line == "ERROR: --ray local: Ray is not installed; install it with pip install ray"
 
 
 @pytest.mark.parametrize(

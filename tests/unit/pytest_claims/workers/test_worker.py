@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -148,7 +149,8 @@ def test_a_failure_blocks_what_is_made_from_it_and_nothing_else(suite, maker):
     maker.failing = {(suite.catalog["teacher-scratch"], 0)}
     events = do(suite)
     failed = key_of(suite, "teacher-scratch", 0)
-    message = "teacher-scratch (seed 0): ValueError: too hot"
+    line = Path(__file__).read_text().splitlines().index('            raise ValueError("too hot")') + 1
+    message = f"teacher-scratch (seed 0): ValueError: too hot (test_worker.py, line {line})"
     assert [fields for event, fields in events if event == "failed"] == [{"key": failed, "message": message}]
     made = suite.stored(suite.plan(WANTED))
     blocked = key_of(suite, "student-distilled-scratch", 0)
