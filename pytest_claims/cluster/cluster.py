@@ -7,7 +7,6 @@ store leaves it alone, and what another session makes is waited for.
 
 import time
 import uuid
-from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,17 +24,15 @@ from pytest_claims.cluster.connection import connected
 from pytest_claims.cluster.resources import Cluster, ClusterError, Demand, demand
 from pytest_claims.cluster.task import Job, Made, Refused, Result, make_on_node, remove_from_node
 from pytest_claims.keys.numerics import numerics_environment
-from pytest_claims.plan.open_runs import OpenRuns
 from pytest_claims.plan.planning import Plan, PlannedRun, code_modules, lineage
 from pytest_claims.store import DamagedRunError, Failure, run_files
 from pytest_claims.store.run_lock import LockHeldError, RunLock
 from pytest_claims.suite.suite import Suite
-from pytest_claims.workers.building import MOST_ATTEMPTS, Wanted, read_plan
-from pytest_claims.workers.display import Display, Event, display
+from pytest_claims.workers.display import Event
+from pytest_claims.workers.driver import MOST_ATTEMPTS, Driver, Loss, Wanted, Work, drive, read_work
+from pytest_claims.workers.patience import Patience
 
 _SECONDS_BETWEEN_LISTENING = 0.2
-_SECONDS_BETWEEN_LOOKS = 2.0
-"""At what other sessions on the same store have made."""
 
 _SECONDS_TO_END = 30.0
 """Given to tasks that are cancelled, and then to nodes that are cleaned, which may have to start a process for it."""
@@ -47,22 +44,20 @@ def build_on_cluster(suite: Suite, wanted: Wanted, cluster: Cluster, console: Co
     A run whose worker or node is lost is sent out again; one that was lost `MOST_ATTEMPTS` times counts as failed.
 
     Raises:
+        StoreError: The store cannot be written to, or others that make what is left show no progress.
         ClusterError: The cluster cannot be reached, has no room for any run, or would make other bytes than here.
     """
     needs = demand(suite.options.device, cluster)
-    plan, open_runs, missing = read_plan(suite, wanted, console)
-    if not missing:
+    work = read_work(suite, wanted, console)
+    if not work.missing:
         return
     with ExitStack() as stack:
         with console.status("connecting to Ray"):
-            stack.enter_context(connected(cluster, suite.options.project, _modules(plan)))
+            stack.enter_context(connected(cluster, suite.options.project, _modules(work.plan)))
         room = _room(cluster, needs)
-        console.print(
-            f"{len(missing)} of {len(plan.runs)} runs to make on Ray, up to {min(room, len(missing))} at a time"
-        )
-        shown = stack.enter_context(display(plan, missing, console))
+        console.print(f"{work} on Ray, up to {min(room, len(work.missing))} at a time")
         try:
-            _Driver(suite, plan, missing, cluster, shown).work(open_runs)
+            drive(work, _Tasks(suite, work, cluster), console)
         except RayError as error:
             raise ClusterError(f"--ray {cluster.address}: {error}") from error
 
@@ -92,11 +87,11 @@ class _Submitted:
     lock: RunLock
 
 
-class _Driver:
-    """The tasks of one session."""
+class _Tasks:
+    """The tasks of one session: a `Backend`."""
 
-    def __init__(self, suite: Suite, plan: Plan, missing: Iterable[str], cluster: Cluster, shown: Display) -> None:
-        self._suite, self._plan, self._cluster, self._shown = suite, plan, cluster, shown
+    def __init__(self, suite: Suite, work: Work, cluster: Cluster) -> None:
+        self._suite, self._plan, self._open_runs, self._cluster = suite, work.plan, work.open_runs, cluster
         self._needs = demand(suite.options.device, cluster)
         self._session = uuid.uuid4().hex
         self._environment = numerics_environment(suite.options.device)
@@ -108,24 +103,21 @@ class _Driver:
         )
         self._shipped = _Shipped(suite)
         self._tasks: dict[Any, _Submitted] = {}
-        self._lost: Counter[str] = Counter()
-        self._unseen = set(missing)
-        self._looked = time.monotonic()
+        self._ready: Sequence[PlannedRun] = ()
+        self._patience = Patience(suite.store)
 
-    def work(self, open_runs: OpenRuns) -> None:
-        """Sends runs out and takes them in until every run is finished, has failed or is blocked by one that has."""
-        try:
-            while waiting := open_runs.waiting():
-                self._shipped.keep({parent for planned in waiting for parent in lineage(self._plan, planned)})
-                self._submit([planned for planned in waiting if open_runs.is_ready(planned)])
-                self._listen()
-        finally:
-            self._end()
+    def start(self) -> bool:
+        """Sends runs out; whether any is neither finished nor failed, nor blocked by one that has."""
+        waiting = self._open_runs.waiting()
+        self._shipped.keep({parent for planned in waiting for parent in lineage(self._plan, planned)})
+        self._ready = self._open_runs.ready(waiting)
+        self._submit(self._ready)
+        return bool(waiting)
 
     def _submit(self, ready: Sequence[PlannedRun]) -> None:
         out = {submitted.planned.key for submitted in self._tasks.values()}
         room = _room(self._cluster, self._needs)
-        for planned in sorted(ready, key=lambda planned: -planned.remaining):
+        for planned in ready:
             if len(self._tasks) >= room:
                 return
             if planned.key not in out:
@@ -149,78 +141,58 @@ class _Driver:
             planned, lock
         )
 
-    def _listen(self) -> None:
-        finished: list[Any] = []
-        if self._tasks:
-            finished, _ = ray.wait(list(self._tasks), timeout=_SECONDS_BETWEEN_LISTENING)
-        else:
-            time.sleep(_SECONDS_BETWEEN_LISTENING)
+    def listen(self, driver: Driver) -> None:
+        """Shows what nodes tell, and takes in what they have made."""
+        finished = self._finished(driver)
         if count := self._events.qsize():
             for event in self._events.get_nowait_batch(count):
-                self._show_remote(event)
+                self._show_remote(event, driver)
         for reference in finished:
-            self._finish(reference)
-        self._look_at_other_sessions()
-        self._shown.tick()
+            self._finish(reference, driver)
 
-    def _show_remote(self, event: Event) -> None:
+    def _finished(self, driver: Driver) -> list[Any]:
+        """Waits a moment for tasks to end; where all that is left is made by others, tells who they are."""
+        if self._tasks:
+            finished, _ = ray.wait(list(self._tasks), timeout=_SECONDS_BETWEEN_LISTENING)
+            return finished
+        if self._ready:
+            driver.show({"event": "waiting", "holder": self._patience.wait_for(self._ready)})
+        time.sleep(_SECONDS_BETWEEN_LISTENING)
+        return []
+
+    def _show_remote(self, event: Event, driver: Driver) -> None:
         """A run's end is told here, when it is in the store; what a task that was taken for lost tells is left out."""
         running = {submitted.planned.key for submitted in self._tasks.values()}
         if event["event"] == "warning" or (event["event"] in ("start", "progress") and event["key"] in running):
-            self._shown.show(event)
+            driver.show(event)
 
-    def _finish(self, reference: Any) -> None:
+    def _finish(self, reference: Any, driver: Driver) -> None:
         submitted = self._tasks.pop(reference)
         planned = submitted.planned
         try:
-            self._take(planned, ray.get(reference))
+            self._take(planned, ray.get(reference), driver)
         except (RayTaskError, RuntimeEnvSetupError) as error:  # what is wrong with a node is no run's fault
             raise ClusterError(f"{planned.run.title}: a node of the cluster failed: {error}") from error
         except RayError as error:
-            self._lose(planned, _in_short(error))
+            driver.lose(_loss(planned, _in_short(error)))
         finally:
             submitted.lock.release()
 
-    def _take(self, planned: PlannedRun, result: Result) -> None:
+    def _take(self, planned: PlannedRun, result: Result, driver: Driver) -> None:
         match result:
             case Made(node=node, files=files):
                 try:
                     self._suite.store.add(planned.key, files)
                 except DamagedRunError as error:
-                    self._lose(planned, f"node {node} sent no whole run: {error}")
+                    driver.lose(_loss(planned, f"node {node} sent no whole run: {error}"))
                 else:
-                    self._done(planned.key)
+                    driver.show({"event": "done", "key": planned.key})
             case Failure():
-                self._fail(planned.key, result)
+                driver.fail(planned.key, result)
             case Refused(message=message):
                 raise ClusterError(f"--ray {self._cluster.address}: {message}")
 
-    def _lose(self, planned: PlannedRun, why: str) -> None:
-        self._lost[planned.key] += 1
-        title = planned.run.title
-        if self._lost[planned.key] < MOST_ATTEMPTS:
-            self._shown.show({"event": "warning", "message": f"{title}: lost ({why}); it is sent out again"})
-            return
-        message = f"{title}: was lost {MOST_ATTEMPTS} times, such as by workers that were killed for want of memory"
-        self._fail(planned.key, Failure(title, message, why))
-
-    def _fail(self, key: str, failure: Failure) -> None:
-        self._suite.store.record_failure(key, failure)
-        self._unseen.discard(key)
-        self._shown.show({"event": "failed", "key": key, "message": failure.message})
-
-    def _done(self, key: str) -> None:
-        self._unseen.discard(key)
-        self._shown.show({"event": "done", "key": key})
-
-    def _look_at_other_sessions(self) -> None:
-        if time.monotonic() - self._looked < _SECONDS_BETWEEN_LOOKS:
-            return
-        self._looked = time.monotonic()
-        for key in [key for key in self._unseen if self._suite.store.holds(key)]:
-            self._done(key)
-
-    def _end(self) -> None:
+    def end(self) -> None:
         """Cancels what is still being made, and leaves nothing on the nodes that are left."""
         for reference in self._tasks:
             ray.cancel(reference, force=True)
@@ -232,6 +204,11 @@ class _Driver:
         nodes = [NodeAffinitySchedulingStrategy(n["NodeID"], soft=False) for n in ray.nodes() if n["Alive"]]
         removing = [remove.options(num_cpus=0, scheduling_strategy=node).remote(self._session) for node in nodes]
         ray.wait(removing, num_returns=len(removing), timeout=_SECONDS_TO_END)
+
+
+def _loss(planned: PlannedRun, why: str) -> Loss:
+    verdict = f"was lost {MOST_ATTEMPTS} times, such as by workers that were killed for want of memory"
+    return Loss(planned.key, why, f"{planned.run.title}: lost ({why}); it is sent out again", verdict)
 
 
 def _in_short(error: RayError) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pytest_claims.limits import THREADS_PER_RUN
-from pytest_claims.workers.building import WorkersError
+from pytest_claims.workers.driver import WorkersError
 
 _GPU_PARTS = 10_000
 """Into which Ray divides a GPU."""

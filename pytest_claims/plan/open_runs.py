@@ -42,9 +42,13 @@ class OpenRuns:
         """The runs that are neither finished nor failed, nor blocked by a failed one; parents before children."""
         return [self.plan.runs[key] for key, state in self.states().items() if state is RunState.WAITING]
 
-    def is_ready(self, planned: PlannedRun) -> bool:
-        """Whether all parents are finished."""
-        return all(self._is_finished(parent) for parent in planned.parents.values())
+    def ready(self, waiting: Iterable[PlannedRun]) -> list[PlannedRun]:
+        """Those of the waiting runs whose parents are all finished, in the order in which to begin them.
+
+        Whoever makes runs takes the one with the longest remaining path first.
+        """
+        ready = [planned for planned in waiting if all(map(self._is_finished, planned.parents.values()))]
+        return sorted(ready, key=lambda planned: -planned.remaining)
 
     def lose(self, keys: Iterable[str]) -> None:
         """Takes in that finished runs are no more: damaged, or removed by somebody."""

@@ -209,5 +209,5 @@ def _at_least_one(option: str, text: str) -> int:
 
 def _ray(text: str) -> str:
     if find_spec("ray") is None:
-        raise pytest.UsageError(f"--ray {text}: Ray is not installed; install it with pip install '.[cluster]'")
+        raise pytest.UsageError(f"--ray {text}: Ray is not installed; install it with pip install ray")
     return text

@@ -83,7 +83,10 @@ def claim(request: pytest.FixtureRequest) -> Callable[..., None]:
         at_least: float | None = None,
         at_most: float | None = None,
         equal_within: float | None = None,
+        **others: object,
     ) -> None:
+        if others:
+            raise TypeError(f"claim() takes above, at_least, at_most and equal_within, not {', '.join(others)}")
         check_either("above", above, "at_least", at_least, "at_most", at_most)
         region = region_between(at_least, at_most) if above is None else open_region(above)
         check_equal_within(equal_within, region)

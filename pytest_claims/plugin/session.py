@@ -31,7 +31,8 @@ from pytest_claims.suite.seed_counts import fixed, wanted
 from pytest_claims.suite.suite import Suite, SuiteOptions
 from pytest_claims.verdicts.looks import Looks
 from pytest_claims.verdicts.verdict import Verdict
-from pytest_claims.workers.building import Wanted, WorkersError, build_missing
+from pytest_claims.workers.building import build_missing
+from pytest_claims.workers.driver import Wanted, WorkersError
 from pytest_claims.workers.slots import default_jobs
 
 if TYPE_CHECKING:

@@ -111,9 +111,15 @@ def write_tables(findings: Mapping[str, Finding], conditions: Conditions, folder
 
 
 def _markdown(claims: pd.DataFrame, conditions: Conditions, counts: str) -> str:
-    # Without `disable_numparse`, tabulate reads "84.10" as a number and prints 84.1.
-    table = claims[READABLE].map(_markdown_cell).to_markdown(index=False, disable_numparse=True)
+    table = _markdown_table(claims[READABLE].map(_markdown_cell))
     return f"# Claims\n\n{conditions.title} ({conditions.numerics}): {counts}. {text.ABOUT_INTERVALS}.\n\n{table}\n"
+
+
+def _markdown_table(cells: pd.DataFrame) -> str:
+    """The columns stand below each other in the source, too."""
+    widths = [max(map(len, [name, *column])) for name, column in cells.items()]
+    rows = [cells.columns, ["-" * width for width in widths], *cells.to_numpy()]
+    return "\n".join(f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows)
 
 
 def _markdown_cell(value: str) -> str:

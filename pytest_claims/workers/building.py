@@ -1,4 +1,4 @@
-"""Makes the runs that the store lacks: starts worker processes, listens to them, and replaces those that are killed."""
+"""Makes the runs that the store lacks on this machine: worker processes, and others in place of those killed."""
 
 import json
 import os
@@ -7,9 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections import deque
 from contextlib import suppress
 from itertools import count
 
@@ -17,18 +15,10 @@ from rich.console import Console
 
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.keys.numerics import without_kernel_variables
-from pytest_claims.plan.open_runs import OpenRuns
-from pytest_claims.plan.planning import Plan
-from pytest_claims.store import Failure
 from pytest_claims.suite.suite import Suite
-from pytest_claims.workers.display import Display, Event, display
+from pytest_claims.workers.display import Event
+from pytest_claims.workers.driver import MOST_ATTEMPTS, Driver, Loss, Wanted, WorkersError, drive, read_work
 from pytest_claims.workers.slots import slot_environment
-
-Wanted = Mapping[str, Sequence[int]]
-"""The seeds of each model that is wanted."""
-
-MOST_ATTEMPTS = 3
-"""At a run whose workers are killed, such as by a system that is out of memory."""
 
 TOLD_TO_END = 128 + signal.SIGTERM
 """Exit status of a worker that had a moment to leave nothing half done."""
@@ -39,12 +29,7 @@ _LAST_LINES = 50
 _SECONDS_TO_END = 10.0
 """Given to a worker to leave nothing half done."""
 
-_SECONDS_BETWEEN_LOOKS = 2.0
-"""At what other sessions on the same store have made."""
-
-
-class WorkersError(RuntimeError):
-    """The workers ended without making what could be made; the message has the end of what they wrote."""
+_SECONDS_BETWEEN_LISTENING = 0.2
 
 
 def build_missing(suite: Suite, wanted: Wanted, jobs: int, console: Console) -> None:
@@ -57,122 +42,63 @@ def build_missing(suite: Suite, wanted: Wanted, jobs: int, console: Console) -> 
         StoreError: The store cannot be written to.
         WorkersError: The workers ended before all was made.
     """
-    plan, open_runs, missing = read_plan(suite, wanted, console)
-    if not missing:
+    work = read_work(suite, wanted, console)
+    if not work.missing:
         return
-    suite.store.check_writable()
-    jobs = min(jobs, len(missing))
-    console.print(f"{len(missing)} of {len(plan.runs)} runs to make, {jobs} at a time")
-    try:
-        with display(plan, missing, console) as shown:
-            problems = _Builders(suite, wanted, plan, missing, shown).work(jobs)
-    except KeyboardInterrupt:
-        console.print("interrupted: what was made is kept, and the next session goes on from there")
-        raise
-    if problems and open_runs.waiting():
-        raise WorkersError("\n".join(problems))
-    for problem in problems:
-        console.out(f"warning: {problem}\nother workers have made what it left", highlight=False)
+    jobs = min(jobs, len(work.missing))
+    console.print(f"{work}, {jobs} at a time")
+    drive(work, _Workers(suite, wanted, jobs), console)
 
 
-def read_plan(suite: Suite, wanted: Wanted, console: Console) -> tuple[Plan, OpenRuns, list[str]]:
-    """The plan of the wanted runs, which of them are open, and the keys of those to make."""
-    with console.status("reading the data and the run store"):
-        plan = suite.plan(wanted)
-        open_runs = OpenRuns(suite.store, plan)
-        return plan, open_runs, [planned.key for planned in open_runs.waiting()]
+class _Workers:
+    """The worker processes of one session, which choose their runs themselves: a `Backend`."""
 
-
-class _Builders:
-    """The workers of one session."""
-
-    def __init__(self, suite: Suite, wanted: Wanted, plan: Plan, missing: Sequence[str], shown: Display) -> None:
-        self._suite, self._wanted, self._plan, self._shown = suite, wanted, plan, shown
+    def __init__(self, suite: Suite, wanted: Wanted, jobs: int) -> None:
+        self._suite, self._wanted = suite, wanted
         self._events: queue.Queue[Event] = queue.Queue()
         self._workers: list[_Worker] = []
-        self._killed: Counter[str | None] = Counter()
-        self._unseen = set(missing)
-        self._looked = time.monotonic()
+        self._to_start = jobs
 
-    def work(self, jobs: int) -> list[str]:
-        """Shows what workers tell until all have ended, which they do by themselves; returns why any ended early."""
-        problems: dict[str, None] = {}  # workers that meet the same full disk need not all say so
-        try:
-            for _ in range(jobs):
-                self._start()
-            while self._workers or not self._events.empty():
-                self._listen()
-                for worker in [worker for worker in self._workers if not worker.is_alive()]:
-                    self._workers.remove(worker)
-                    worker.stop()
-                    problems |= dict.fromkeys(self._after(worker))
-            self._show_what_others_made()
-        finally:
-            for worker in self._workers:
-                worker.tell_to_end()
-            for worker in self._workers:
-                worker.stop()
-        return list(problems)
+    def start(self) -> bool:
+        """Starts a worker for each job, or in place of each that was killed; whether any is left to listen to."""
+        while self._to_start:
+            taken = {worker.slot for worker in self._workers}
+            slot = next(number for number in count() if number not in taken)
+            self._workers.append(_Worker(self._suite, self._wanted, self._events, slot))
+            self._to_start -= 1
+        return bool(self._workers) or not self._events.empty()
 
-    def _start(self) -> None:
-        taken = {worker.slot for worker in self._workers}
-        slot = next(number for number in count() if number not in taken)
-        self._workers.append(_Worker(self._suite, self._wanted, self._events, slot))
-
-    def _listen(self) -> None:
+    def listen(self, driver: Driver) -> None:
+        """Shows what workers tell, and takes leave of those that have ended."""
         with suppress(queue.Empty):
-            self._show(self._events.get(timeout=0.2))
-        self._look_at_other_sessions()
-        self._shown.tick()
+            driver.show(self._events.get(timeout=_SECONDS_BETWEEN_LISTENING))
+        for worker in [worker for worker in self._workers if not worker.is_alive()]:
+            self._workers.remove(worker)
+            worker.stop()
+            self._take_leave(worker, driver)
 
-    def _show(self, event: Event) -> None:
-        """Leaves out what a worker tells late: its run was seen in the store."""
-        key = event.get("key")
-        if key is not None and key not in self._unseen:
-            return
-        if event["event"] in ("done", "failed"):
-            self._unseen.discard(event["key"])
-        self._shown.show(event)
-
-    def _look_at_other_sessions(self) -> None:
-        if time.monotonic() - self._looked < _SECONDS_BETWEEN_LOOKS:
-            return
-        self._show_what_others_made()
-
-    def _show_what_others_made(self) -> None:
-        self._looked = time.monotonic()
-        for key in tuple(self._unseen):
-            if self._suite.store.holds(key):
-                self._show({"event": "done", "key": key})
-            elif failure := self._suite.store.failure(key):
-                self._show({"event": "failed", "key": key, "message": failure.message})
-
-    def _after(self, worker: "_Worker") -> list[str]:
-        """Why a worker ended early; one that was killed is replaced, unless its run or the start has cost too many."""
+    def _take_leave(self, worker: "_Worker", driver: Driver) -> None:
+        """One that was killed is replaced, unless its run or the start has cost too many."""
         if not (problem := worker.problem()):
-            return []
-        if not worker.was_killed:
-            return [problem]
-        key = worker.making
-        if worker.has_ended_a_run:
-            self._killed.pop(None, None)
-        self._killed[key] += 1
-        if self._killed[key] >= MOST_ATTEMPTS:
-            if key is None:
-                return [problem]
-            self._give_up(key, problem)
+            return
+        if worker.was_killed:
+            self._to_start += driver.lose(_loss(worker, problem))
         else:
-            how, *errors = problem.splitlines()
-            warning = "\n".join([f"{how}; another one takes its place", *errors])
-            self._show({"event": "warning", "message": warning})
-        self._start()
-        return []
+            driver.stumble(problem)
 
-    def _give_up(self, key: str, problem: str) -> None:
-        title = self._plan.runs[key].run.title
-        message = f"{title}: {MOST_ATTEMPTS} workers were killed while making it, such as for want of memory"
-        self._suite.store.record_failure(key, Failure(title, message, problem))
-        self._show({"event": "failed", "key": key, "message": message})
+    def end(self) -> None:
+        """Ends all workers; each has had a moment to leave nothing half done."""
+        for worker in self._workers:
+            worker.tell_to_end()
+        for worker in self._workers:
+            worker.stop()
+
+
+def _loss(worker: "_Worker", problem: str) -> Loss:
+    how, *errors = problem.splitlines()
+    warning = "\n".join([f"{how}; another one takes its place", *errors])
+    verdict = f"{MOST_ATTEMPTS} workers were killed while making it, such as for want of memory"
+    return Loss(worker.making, problem, warning, verdict, made_others=worker.has_ended_a_run)
 
 
 class _Worker:

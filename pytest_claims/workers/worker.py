@@ -23,6 +23,7 @@ import torch
 
 from pytest_claims.datasets.dataset import Dataset, DatasetError
 from pytest_claims.datasets.preparation import PreparedData
+from pytest_claims.keys.code_fingerprint import ENGINE, ROOT
 from pytest_claims.keys.numerics import numerics_environment
 from pytest_claims.plan.open_runs import OpenRuns
 from pytest_claims.plan.planning import Plan, PlannedRun, lineage
@@ -31,12 +32,10 @@ from pytest_claims.store.run_lock import LockHeldError
 from pytest_claims.suite.suite import Suite, SuiteOptions
 from pytest_claims.training.context import Built, Context, Parent
 from pytest_claims.workers.making import history_csv, make, make_deterministic, write_weights
+from pytest_claims.workers.patience import Patience
 from pytest_claims.workers.run_watcher import RunWatcher
 
 _POLL_SECONDS = 0.2
-
-_PATIENCE_SECONDS = 1800.0
-"""Who holds a run's lock leaves a checkpoint about every minute of training; without one for so long, it hangs."""
 
 Emit = Callable[..., None]
 
@@ -89,49 +88,16 @@ def work(suite: Suite, plan: Plan, emit: Emit) -> None:
         StoreError: Others hold the locks of all that is left, and for half an hour none has shown progress.
     """
     open_runs = OpenRuns(suite.store, plan)
-    patience = _Patience(suite.store)
+    patience = Patience(suite.store)
     while waiting := open_runs.waiting():
-        ready = [planned for planned in waiting if open_runs.is_ready(planned)]
-        for planned in sorted(ready, key=lambda planned: -planned.remaining):
+        ready = open_runs.ready(waiting)
+        for planned in ready:
             if _make_if_free(suite, planned, open_runs, emit):
                 break
         else:
             # Sent again and again: so a worker whose session has gone ends.
             emit("waiting", holder=patience.wait_for(ready))
             time.sleep(_POLL_SECONDS)
-
-
-class _Patience:
-    """Waits for those who make what is left, as long as they show progress."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._seen: object = None
-        self._since = 0.0
-
-    def wait_for(self, ready: Sequence[PlannedRun]) -> str:
-        """Who makes the first of the runs, for people.
-
-        Raises:
-            StoreError: For too long none of them has had a new checkpoint, nor have they become others.
-        """
-        holder = next((str(owner) for run in ready if (owner := self._store.lock(run.key).owner())), "another session")
-        seen = [(run.key, _changed(self._store.checkpoint(run.key))) for run in ready]
-        if seen != self._seen:
-            self._seen, self._since = seen, time.monotonic()
-        elif time.monotonic() - self._since > _PATIENCE_SECONDS:
-            raise StoreError(
-                f"{ready[0].run.title}: {holder} makes it and has shown no progress for {_PATIENCE_SECONDS / 60:.0f} "
-                "min; end that process if it hangs, and start again"
-            )
-        return holder
-
-
-def _changed(path: Path) -> int | None:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None
 
 
 def _make_if_free(suite: Suite, planned: PlannedRun, open_runs: OpenRuns, emit: Emit) -> bool:
@@ -157,7 +123,7 @@ def _make_if_free(suite: Suite, planned: PlannedRun, open_runs: OpenRuns, emit: 
         except StoreError:  # what is wrong with the store, such as a full disk, is no run's fault
             raise
         except Exception as error:  # whatever a builder raises belongs to this run alone
-            message = f"{planned.run.title}: {_reason(error)}"
+            message = f"{planned.run.title}: {_reason(error, suite.options.project.paths)}"
             suite.store.record_failure(planned.key, Failure(planned.run.title, message, traceback.format_exc()))
             emit("failed", key=planned.key, message=message)
         else:
@@ -165,12 +131,22 @@ def _make_if_free(suite: Suite, planned: PlannedRun, open_runs: OpenRuns, emit: 
     return True
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, paths: Sequence[Path]) -> str:
     # Torch tells of a CPU's memory by a plain RuntimeError.
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         what = str(error).partition("\n")[0] or type(error).__name__
         return f"out of memory ({what}); fewer --jobs leave each run more"
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}{_where(error, paths)}"
+
+
+def _where(error: Exception, paths: Sequence[Path]) -> str:
+    """The line of the project's code in the paths that an error came from; empty where it came from no such line."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        is_others = path.is_relative_to(ROOT / ENGINE) or "site-packages" in path.parts
+        if not is_others and any(map(path.is_relative_to, paths)):
+            return f" ({path.name}, line {frame.lineno})"
+    return ""
 
 
 @contextmanager

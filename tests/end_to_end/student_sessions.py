@@ -43,10 +43,10 @@ profiles.PROFILES["tiny"] = _longer
 MANY_KILLS = """
 import pathlib, types
 import longer
-from pytest_claims.workers import building
+from pytest_claims.workers import building, driver
 from pytest_claims import report
 report.write_results = lambda *arguments: None
-building.MOST_ATTEMPTS = 100
+driver.MOST_ATTEMPTS = 100
 building.sys = types.SimpleNamespace(executable=str(pathlib.Path(__file__).with_name("worker")))
 """
 

@@ -24,19 +24,19 @@ def network(width, run):
 @recipe
 def wide(run):
     """A network, trained."""
-    return run.fit(network(32, run), epochs=4, learning_rate=0.1)
+    return run.fit(network(32, run), epochs=10, learning_rate=0.05, batch_size=16)
 
 
 @recipe
 def narrow(run):
     """The same with a quarter of the channels."""
-    return run.fit(network(8, run), epochs=4, learning_rate=0.1)
+    return run.fit(network(8, run), epochs=10, learning_rate=0.05, batch_size=16)
 
 
 @recipe
 def wide_tuned(run, wide):
     """The wide network, trained on."""
-    return run.fit(wide, epochs=2, learning_rate=0.02)
+    return run.fit(wide, epochs=4, learning_rate=0.005, batch_size=16)
 
 
 @measure(unit="%", better="more", decimals=2)

@@ -24,7 +24,9 @@ from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.keys.numerics import numerics_environment
 from pytest_claims.store import HISTORY, MEASUREMENTS, WEIGHTS, Failure, StoreError, run_files
 from pytest_claims.suite.suite import Suite, SuiteOptions
-from pytest_claims.workers.building import MOST_ATTEMPTS, build_missing
+from pytest_claims.workers import driver
+from pytest_claims.workers.building import build_missing
+from pytest_claims.workers.driver import MOST_ATTEMPTS
 
 pytestmark = pytest.mark.slow
 
@@ -123,7 +125,7 @@ def test_runs_come_back_whatever_happens_to_their_workers(suite, here, tmp_path,
     monkeypatch.setattr(cluster_module, "make_on_node", make)
     monkeypatch.setattr(cluster_module, "Job", note_and_make_job)
     console = plain()
-    with made_by_another_session(suite, locked, files[locked], once):
+    with made_by_another_session(suite, locked, files[locked], threading.Event(), until=once):
         build_on_cluster(suite, wanted, here, console)
 
     assert sent[:2] == ["teacher-scratch (seed 0)", "teacher-scratch (seed 1)"]  # the longest ways to go
@@ -154,15 +156,15 @@ def test_runs_come_back_whatever_happens_to_their_workers(suite, here, tmp_path,
 
 
 @contextmanager
-def made_by_another_session(suite, key, files, until):
-    """Holds the lock of a run until another is finished, then stores the run."""
-    taken, over = threading.Event(), threading.Event()
+def made_by_another_session(suite, key, files, over, until=None):
+    """Holds the lock of a run until it is over, or another run is finished; then stores the run."""
+    taken = threading.Event()
 
     def hold():
         other = suite_without_data(suite.options.store).store
         with other.lock(key):
             taken.set()
-            while not (other.holds(until) or over.is_set()):
+            while not (over.is_set() or (until and other.holds(until))):
                 time.sleep(0.02)
             other.add(key, files)
 
@@ -209,7 +211,7 @@ def test_an_interrupted_session_leaves_nothing_running_and_no_lock(suite, here, 
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(cluster_module, "make_on_node", make)
-    monkeypatch.setattr(cluster_module, "display", lambda *_: nullcontext(Interrupting()))
+    monkeypatch.setattr(driver, "display", lambda *_: nullcontext(Interrupting()))
     with pytest.raises(KeyboardInterrupt):
         build_on_cluster(suite, wanted, here, plain())
     pids = [path.name.removeprefix("pid-") for path in tmp_path.glob("pid-*")]
@@ -220,6 +222,28 @@ def test_an_interrupted_session_leaves_nothing_running_and_no_lock(suite, here, 
             assert not suite.store.holds(key)
     assert list(node_folder.glob("pytest-claims-*")) == []
     assert not ray.is_initialized()
+
+
+def test_who_makes_all_that_is_left_is_told(suite, here, tmp_path, monkeypatch):
+    wanted = {"student-scratch": (0,)}
+    ((key, files),) = filled(tmp_path / "elsewhere", wanted).items()
+    over = threading.Event()
+
+    class Waiting(Recording):
+        def show(self, event):
+            super().show(event)
+            if event["event"] == "waiting":
+                over.set()
+
+    shown = Waiting()
+    monkeypatch.setattr(driver, "display", lambda *_: nullcontext(shown))
+    with made_by_another_session(suite, key, files, over):
+        build_on_cluster(suite, wanted, here, plain())
+    *waiting, done = shown.events
+    assert done == {"event": "done", "key": key}
+    assert {(event["event"], event["holder"].partition(" on ")[0]) for event in waiting} == {
+        ("waiting", f"process {os.getpid()}")
+    }
 
 
 def test_a_node_that_would_compute_otherwise_ends_the_session(suite, here, monkeypatch):
@@ -295,7 +319,7 @@ def test_a_node_that_is_killed_while_it_trains_costs_no_run_and_no_byte(
     killer = threading.Thread(target=kill_when_it_works, args=(doomed, node_folder))
     killer.start()
     shown = Recording()
-    monkeypatch.setattr(cluster_module, "display", lambda *_: nullcontext(shown))
+    monkeypatch.setattr(driver, "display", lambda *_: nullcontext(shown))
     build_on_cluster(suite, wanted, here, plain())
     killer.join()
     assert not doomed.any_processes_alive()

@@ -1,4 +1,5 @@
 import os
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -165,7 +166,8 @@ def test_a_run_that_raises_comes_back_as_its_failure(suite, tmp_path, monkeypatc
     use(monkeypatch, Maker(ValueError("too hot")))
     result = make(job, tmp_path, inputs_of(suite, job))
     assert isinstance(result, Failure)
-    assert result.message == "student-scratch (seed 1): ValueError: too hot"
+    expected = r"student-scratch \(seed 1\): ValueError: too hot \(test_task\.py, line \d+\)"
+    assert re.fullmatch(expected, result.message)
     assert "in __call__" in result.traceback
 
 

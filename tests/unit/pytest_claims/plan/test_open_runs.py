@@ -29,7 +29,7 @@ def test_all_of_an_empty_store_is_waiting_and_what_has_no_parents_is_ready(suite
     runs = open_runs(suite)
     waiting = runs.waiting()
     assert [planned.key for planned in waiting] == list(suite.plan(WANTED).runs)
-    assert titles(filter(runs.is_ready, waiting)) == {
+    assert titles(runs.ready(waiting)) == {
         "teacher-scratch (seed 0)",
         "teacher-scratch (seed 1)",
         "student-scratch (seed 0)",
@@ -41,7 +41,7 @@ def test_a_finished_run_waits_no_more_and_makes_its_children_ready(suite):
     before = runs.waiting()
     fill(suite, {"teacher-scratch": (1,)})
     assert titles(before) - titles(runs.waiting()) == {"teacher-scratch (seed 1)"}
-    assert "student-distilled-scratch (seed 1)" in titles(filter(runs.is_ready, runs.waiting()))
+    assert "student-distilled-scratch (seed 1)" in titles(runs.ready(runs.waiting()))
 
 
 def test_a_failure_takes_what_is_made_from_it_along(suite):

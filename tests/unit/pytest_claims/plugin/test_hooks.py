@@ -22,7 +22,7 @@ from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.plugin import hooks as pytest_plugin
 from pytest_claims.plugin import session as session_module
 from pytest_claims.store import Failure
-from pytest_claims.workers.building import WorkersError
+from pytest_claims.workers.driver import WorkersError
 
 pytest_plugins = ["pytester"]
 
@@ -491,7 +491,7 @@ def test_ray_that_is_not_installed_ends_the_session_with_one_line(project):
     result = project.reproduce("--ray", "local")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     (line,) = filter(None, result.errlines)
-    assert line == "ERROR: --ray local: Ray is not installed; install it with pip install '.[cluster]'"
+    assert line == "ERROR: --ray local: Ray is not installed; install it with pip install ray"
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,10 @@ def test_nothing_is_asked(claim, narrow):
     claim(narrow["accuracy"])
 
 
+def test_no_such_bound(claim, narrow):
+    claim(narrow["accuracy"], below=1)
+
+
 def test_no_such_measure(claim, narrow):
     claim(narrow["speed"], above=0)
 
@@ -57,7 +61,7 @@ def session(pytester, monkeypatch, store):
 
     def run(*arguments):
         return pytester.runpytest_subprocess(
-            "-p", "pytest_claims.plugin.entry", f"--store-dir={store}", "--rootdir=.", "-v", *arguments
+            "-p", "pytest_claims.plugin.entry", f"--store-dir={store}", "--seeds=3", "--rootdir=.", "-v", *arguments
         )
 
     return run
@@ -73,6 +77,7 @@ def test_each_verdict_has_its_outcome_and_its_line(session):
             "*test_equal EQUAL*",
             "*test_equal_within_what_is_allowed FAILED*",
             "*test_nothing_is_asked FAILED*",
+            "*test_no_such_bound FAILED*",
             "*test_no_such_measure FAILED*",
             "*test_of_no_model PASSED*",
             "test_refuted: measured 0.1 * over 3 seeds; expected > 50; refuted",
@@ -81,6 +86,7 @@ def test_each_verdict_has_its_outcome_and_its_line(session):
         ]
     )
     result.stdout.fnmatch_lines(["*'equal_within' is 0.5, and all that lies within is allowed; should be left out*"])
+    result.stdout.fnmatch_lines(["*TypeError: claim() takes above, at_least, at_most and equal_within, not below"])
     result.stdout.fnmatch_lines(["*ClaimsError: narrow has no 'speed', should be one of accuracy, best_accuracy*"])
     assert result.ret == 1
 

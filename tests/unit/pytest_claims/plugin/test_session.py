@@ -17,7 +17,7 @@ from pytest_claims.recipes.profile import ProfileError
 from pytest_claims.store import Failure
 from pytest_claims.suite.suite import SuiteOptions
 from pytest_claims.verdicts.verdict import Verdict
-from pytest_claims.workers.building import WorkersError
+from pytest_claims.workers.driver import WorkersError
 from pytest_claims.workers.slots import default_jobs
 
 CONSOLE = Console(file=io.StringIO())

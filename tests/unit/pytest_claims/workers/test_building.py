@@ -16,8 +16,9 @@ from small_runs import read_only
 
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.store import HISTORY, Failure, StoreError
-from pytest_claims.workers import building
-from pytest_claims.workers.building import MOST_ATTEMPTS, WorkersError, build_missing
+from pytest_claims.workers import building, driver
+from pytest_claims.workers.building import build_missing
+from pytest_claims.workers.driver import MOST_ATTEMPTS, WorkersError
 
 WANTED = {"student-scratch": (0, 1)}
 PREAMBLE = """#!{python}
@@ -334,7 +335,7 @@ def fill_after(suite):
 
 
 def test_what_another_session_makes_is_shown(suite, worker, monkeypatch):
-    monkeypatch.setattr(building, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(driver, "_SECONDS_BETWEEN_LOOKS", 0.0)
     worker("""
 while not (folder / "shown").exists():
     time.sleep(0.02)
@@ -379,7 +380,7 @@ while not (folder / "whole").exists():
 
 
 def test_other_sessions_are_looked_at_however_much_is_told(suite, worker, monkeypatch):
-    monkeypatch.setattr(building, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(driver, "_SECONDS_BETWEEN_LOOKS", 0.0)
     mine, other = plan_keys(suite).values()
     fill(suite, {"student-scratch": (1,)})
     made = suite.store.load(other).folder
@@ -401,7 +402,7 @@ tell("done", key="{mine}")
 
 
 def test_what_a_worker_tells_late_is_not_shown_again(suite, worker, monkeypatch):
-    monkeypatch.setattr(building, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(driver, "_SECONDS_BETWEEN_LOOKS", 0.0)
     key = plan_keys(suite)["student-scratch (seed 0)"]
     fill(suite, {"student-scratch": (0,)})
     made = suite.store.load(key).folder
@@ -448,7 +449,7 @@ def interrupt_build(suite, worker, monkeypatch, before=""):
         def tick(self):
             pass
 
-    monkeypatch.setattr(building, "display", lambda *_: nullcontext(Interrupting()))
+    monkeypatch.setattr(driver, "display", lambda *_: nullcontext(Interrupting()))
     console = plain()
     with pytest.raises(KeyboardInterrupt):
         build_missing(suite, WANTED, 2, console)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from pytest_claims.training.checkpoints import Checkpoint, write_checkpoint
 from pytest_claims.training.context import Built
 from pytest_claims.training.training import Advance
 from pytest_claims.training.training_state import Epoch, Snapshot
-from pytest_claims.workers import worker
+from pytest_claims.workers import patience, worker
 from pytest_claims.workers.worker import work
 
 WANTED = {"student-distilled-scratch": (0, 1), "student-scratch": (0,)}
@@ -148,7 +149,8 @@ def test_a_failure_blocks_what_is_made_from_it_and_nothing_else(suite, maker):
     maker.failing = {(suite.catalog["teacher-scratch"], 0)}
     events = do(suite)
     failed = key_of(suite, "teacher-scratch", 0)
-    message = "teacher-scratch (seed 0): ValueError: too hot"
+    line = Path(__file__).read_text().splitlines().index('            raise ValueError("too hot")') + 1
+    message = f"teacher-scratch (seed 0): ValueError: too hot (test_worker.py, line {line})"
     assert [fields for event, fields in events if event == "failed"] == [{"key": failed, "message": message}]
     made = suite.stored(suite.plan(WANTED))
     blocked = key_of(suite, "student-distilled-scratch", 0)
@@ -255,7 +257,7 @@ def test_data_that_cannot_be_read_are_no_failure_of_a_run(suite, maker, monkeypa
 
 
 def test_the_wait_for_who_makes_a_run_tells_of_it_and_ends(suite, maker, monkeypatch):
-    monkeypatch.setattr(worker, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.2)
     events = Events()
     key = key_of(suite, "student-scratch")
     holder = f"process {os.getpid()} on "
@@ -265,7 +267,7 @@ def test_the_wait_for_who_makes_a_run_tells_of_it_and_ends(suite, maker, monkeyp
 
 
 def test_whoever_leaves_checkpoints_is_waited_for(suite, maker, monkeypatch):
-    monkeypatch.setattr(worker, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.2)
     key = key_of(suite, "student-scratch")
     path = suite.store.checkpoint(key)
     path.parent.mkdir()
