@@ -17,9 +17,6 @@ from pathlib import Path
 
 import onnxruntime
 import torch
-from experiments.augmentation import as_input
-from experiments.datasets.fractal import make_fractal_dataset
-from experiments.training import Images
 from torch import Tensor, nn
 
 from compression.onnx_export import export_onnx
@@ -29,7 +26,11 @@ from compression.quantization.affine import AffineSpec
 from compression.quantization.fake import quantize_weights
 from compression.quantization.folding import fold_batch_norms
 from experiments.models import resnet18, student
-from experiments.profiles import ProfileRequest, make_profile
+from experiments.profiles import PROFILES
+from pytest_claims.datasets.fractal import make_fractal_dataset
+from pytest_claims.recipes.profile import ProfileRequest
+from pytest_claims.training.augmentation import as_input
+from pytest_claims.training.training import Images
 
 ROUNDS = 20
 IMAGES = 16
@@ -110,7 +111,7 @@ def measure(model: nn.Module, training: Images, validation: Images, folder: Path
 
 def main() -> None:
     torch.set_num_threads(1)
-    data = make_fractal_dataset(make_profile("default", ProfileRequest()).target)
+    data = make_fractal_dataset(PROFILES["default"](ProfileRequest()).target)
     training, validation = (Images.of(each, torch.device("cpu")) for each in (data.training, data.validation))
     print(
         f"{'model':10} {'form':15} {'top-1':>6} {'to fake':>7} {'to float':>8} {'ms':>7} {'ratio (median, range)':>22}"

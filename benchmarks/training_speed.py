@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from torch.utils import deterministic
 
 from experiments.models import build_model
-from experiments.profiles import ProfileRequest, make_profile
+from experiments.profiles import PROFILES
+from pytest_claims.recipes.profile import ProfileRequest
 from pytest_claims.recipes.recipe import Architecture, Budget
 from pytest_claims.training.training import Images, Unwatched, augmented_batches, cross_entropy, fit
 from pytest_claims.workers.making import make_deterministic
@@ -56,7 +57,7 @@ def images_per_second(epoch, model: nn.Module, data: Images, budget: Budget) -> 
 
 def main() -> None:
     make_deterministic()
-    profile = make_profile("default", ProfileRequest())
+    profile = PROFILES["default"](ProfileRequest())
     budgets = {
         "resnet18": (Architecture("experiments.models.resnet18"), profile.budgets.teacher),
         "student": (Architecture("experiments.models.student"), profile.budgets.student),

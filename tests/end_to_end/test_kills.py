@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import random
@@ -77,9 +78,9 @@ def wait_for_checkpoints(store, count):
     wait_until(written)
 
 
-# Workers that share one import of torch, which takes a hundred times as long as what they make.
+# Workers that share the import of all they need, which takes a hundred times as long as what they make.
 FORKING = """
-import json, os, pathlib, random, shutil, signal, sys, time
+import gc, importlib, json, os, pathlib, random, shutil, signal, sys, time
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.recipes.project import ProjectPlace
 from pytest_claims.suite.suite import Suite, SuiteOptions
@@ -93,8 +94,12 @@ plan = suite.plan(wanted)
 suite.plan, suite.store = lambda wanted: plan, suite.store
 worker.Suite = lambda options: suite
 worker.make_deterministic()
+for planned in plan.runs.values():
+    importlib.import_module(planned.run.recipe.builder)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have been told to ignore it
+gc.collect()
+gc.freeze()  # else each worker's collector writes to, and so copies, all that torch consists of
 
 def start(prepare=lambda: None):
     pid = os.fork()
@@ -159,37 +164,46 @@ def test_workers_that_are_killed_at_any_moment_cost_no_byte(undisturbed, tmp_pat
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
-# What changes a file or a folder is counted, and the process ends just before the one of a given number.
+# What changes a file or a folder is counted, and the process ends just before the one of a given number. The library of
+# locks may first try one on a file of another name, or of none: that changes nothing of the store.
 POWER_LOSS = """
 from pytest_claims.store import MANIFEST
 writing = os.O_WRONLY | os.O_RDWR
-calls, flushed, unflushed = [], set(), []
+calls, locks, flushed, unflushed = [], [], set(), []
 
-def is_change(event, arguments):
-    if event == "open":
-        return isinstance(arguments[0], str) and bool(arguments[2] & writing)
-    return event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "fcntl.flock")
+def path_of(descriptor):
+    return os.readlink(f"/proc/self/fd/{descriptor}").removesuffix(" (deleted)")
+
+def changed(event, arguments):
+    if event == "open" and isinstance(arguments[0], str) and arguments[2] & writing:
+        return None if arguments[2] & os.O_TMPFILE == os.O_TMPFILE else arguments[0]
+    if event == "fcntl.flock" and (path := path_of(arguments[0])).endswith(".lock"):
+        return path
+    return arguments[0] if event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate") else None
 
 def count(event, path, last):
-    if str(store) not in str(path) and event != "fcntl.flock":
-        return
+    if str(store) not in str(path):
+        return False
     calls.append(event)
     if len(calls) == last:
         os._exit(9)
+    return True
 
 def lose_power_before(last):
     def hook(event, arguments):
-        if not is_change(event, arguments):
+        path = changed(event, arguments)
+        if path is None or not count(event, path, last):
             return
-        count(event, arguments[0], last)
+        if event == "fcntl.flock":
+            locks.append((pathlib.Path(path).name, arguments[1]))
         if event == "open":
-            flushed.discard(str(arguments[0]))
+            flushed.discard(path)
         if event == "os.rename":
             source = pathlib.Path(arguments[0])
             unflushed.extend(str(p) for p in (source, *source.glob("*")) if str(p) not in flushed)
     flush = os.fsync
     def fsync(descriptor):
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        path = path_of(descriptor)
         count("fsync", path, last)
         flush(descriptor)
         flushed.add(path)
@@ -202,7 +216,7 @@ def watched(last):
         import atexit
         leave = os._exit
         def tell(status):
-            (store / "changes.json").write_text(json.dumps({"calls": list(calls), "unflushed": unflushed}))
+            (store / "changes.json").write_text(json.dumps({"calls": calls, "locks": locks, "unflushed": unflushed}))
             leave(status)
         os._exit = tell
 
@@ -226,7 +240,12 @@ def test_power_lost_between_any_two_changes_of_the_disk_costs_no_byte(tmp_path):
     told = forked(FORKING + POWER_LOSS, tmp_path, json.dumps({"student-scratch": [0]}))
     happened = Counter(told["calls"])
     assert happened["os.rename"] == 3, "a checkpoint, weights, the run"
-    assert happened["fcntl.flock"] == 6, "of the run, its temporary folder and its place; taken, freed"
+    assert happened["fcntl.flock"] == 6
+    (key,) = (path.name for path in tmp_path.glob("runs/[!.]*"))
+    taken, freed = fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_UN
+    temporary, *_ = (name for name, _ in told["locks"] if name.startswith(".partial-"))
+    expected = {(lock, act): 1 for lock in (f"{key}.lock", temporary, "placing.lock") for act in (taken, freed)}
+    assert Counter(map(tuple, told["locks"])) == expected
     assert happened["fsync"] >= 7
     assert told["unflushed"] == []
     assert {tuple(end) for end in told["ends"]} == {(9, 0, True)}

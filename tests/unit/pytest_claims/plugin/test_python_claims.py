@@ -1,6 +1,7 @@
 """Claims in Python, in a real pytest on the template's project."""
 
 import os
+from importlib import import_module
 
 import pytest
 
@@ -8,6 +9,10 @@ from pytest_claims.commands.new_project import write_project
 from pytest_claims.keys.code_fingerprint import ROOT
 
 pytest_plugins = ["pytester"]
+
+# A session in this process forgets what it has imported, and neither of these can be imported twice.
+for module in ("scipy.stats", "torch"):
+    import_module(module)
 
 TESTS = """
 def test_reproduced(claim, narrow):
@@ -60,7 +65,7 @@ def session(pytester, monkeypatch, store):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
     def run(*arguments):
-        return pytester.runpytest_subprocess(
+        return pytester.runpytest_inprocess(
             "-p", "pytest_claims.plugin.entry", f"--store-dir={store}", "--seeds=3", "--rootdir=.", "-v", *arguments
         )
 
