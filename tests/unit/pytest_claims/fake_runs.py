@@ -47,6 +47,7 @@ def claim(id_: str, kind: str, **operands: object) -> dict[str, object]:
 
 
 CLAIMS = (
+    claim("q2-control", "control", pairs=[["teacher-finetuned", "teacher-scratch"]], at_least=3),
     claim("q1-precision", "accuracy", model="teacher-finetuned-8bit", measure="relative_error", at_most=5),
     claim("q2-teacher-parameters", "parameters", models=["resnet18"], equals=11182155),
     claim("q2-student-smaller", "size", measure="parameters", pairs=[["resnet18", "student"]], ratio_above=1),
@@ -64,6 +65,7 @@ CLAIMS = (
     claim("q4-equal", "comparison", pairs=[["teacher-finetuned", "teacher-scratch"]], above=8, equal_within=9),
 )
 VERDICTS = {
+    "q2-control": "reproduced",
     "q1-precision": "reproduced",
     "q2-teacher-parameters": "reproduced",
     "q2-student-smaller": "reproduced",
