@@ -89,9 +89,9 @@ def _refusing(maker: Callable[[], Profile]) -> ProfileMaker:
 
 def _default() -> Profile:
     """Fractal images of 32 px, 60 of each class to learn from, five seeds."""
-    teacher = Budget(
-        epochs=30,
-        batch_size=64,
+    convolutional = Budget(
+        epochs=20,
+        batch_size=32,
         optimizer="nesterov",
         learning_rate=0.05,
         weight_decay=1e-2,
@@ -100,15 +100,15 @@ def _default() -> Profile:
         augmentation=_TURNED,
         evaluate_every=30,
     )
-    student = replace(teacher, learning_rate=0.1, weight_decay=5e-3)
+    student = replace(convolutional, epochs=30, batch_size=64, learning_rate=0.1, weight_decay=5e-3)
     budgets = Budgets(
-        pretrain=replace(teacher, epochs=8),
-        teacher=teacher,
-        fine_tune=replace(teacher, epochs=15, learning_rate=0.02, weight_decay=5e-3),
+        pretrain=replace(convolutional, epochs=12, batch_size=64),
+        teacher=replace(convolutional, learning_rate=0.1),
+        fine_tune=replace(convolutional, epochs=15, learning_rate=0.02, weight_decay=5e-3),
         student=student,
-        conv_student=teacher,
-        question4=teacher,
-        recover=replace(teacher, epochs=8, learning_rate=0.02),
+        conv_student=convolutional,
+        question4=replace(convolutional, epochs=30),
+        recover=replace(convolutional, epochs=6, learning_rate=0.02),
         slim=replace(student, epochs=3),
         slim_fine_tune=replace(student, epochs=6, learning_rate=0.003),
     )
@@ -116,7 +116,7 @@ def _default() -> Profile:
         first_class=0,
         classes=11,
         training_per_class=60,
-        validation_per_class=180,
+        validation_per_class=400,
         resolution=32,
         jitter=0.5,
         noise=0.1,
@@ -127,6 +127,7 @@ def _default() -> Profile:
         data="fractal",
         datasets={TARGET: target, SOURCE: source},
         seeds=tuple(range(5)),
+        minutes=20.0,
         budgets=budgets,
         distillation=Distillation(temperature=4.0, alpha=0.9),
     )
@@ -137,7 +138,7 @@ def _shorter(profile: Profile, name: str, epochs: int, seeds: tuple[int, ...], f
         return replace(budget, epochs=min(budget.epochs, epochs), learning_rate=min(budget.learning_rate, fastest))
 
     budgets = Budgets(**{field: shorter(budget) for field, budget in vars(profile.budgets).items()})
-    return replace(profile, name=name, seeds=seeds, budgets=budgets)
+    return replace(profile, name=name, seeds=seeds, minutes=None, budgets=budgets)
 
 
 def _with_images(profile: Profile, change: Callable[[FractalSpec], FractalSpec]) -> Profile:
@@ -200,6 +201,7 @@ def _images(request: ProfileRequest) -> Profile:
         data="image-folder",
         datasets={TARGET: _folder(request, "images", 64)},
         seeds=(0, 1, 2),
+        minutes=None,
         budgets=budgets,
     )
 
@@ -235,6 +237,7 @@ def _food11(request: ProfileRequest) -> Profile:
         data="food-11",
         datasets={TARGET: _folder(request, "food11", 256, expected=FOOD11_IMAGES)},
         seeds=tuple(range(5)),
+        minutes=None,
         budgets=budgets,
         distillation=Distillation(temperature=20.0, alpha=0.5),
     )
