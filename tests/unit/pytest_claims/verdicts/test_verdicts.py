@@ -331,6 +331,7 @@ def test_false_refuted_of_a_narrow_region_is_as_documented(width, limit):
     assert found == pytest.approx(limit, abs=at_most(limit, 4000) - limit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [0.0, 0.9])
 def test_false_refuted_anywhere_in_a_suite_is_at_most_five_percent(shared):
     suites, claims, seeds = 400, 30, 5
