@@ -28,6 +28,8 @@ from compression.quantization.folding import fold_batch_norms
 from compression.quantization.integer import integer_output
 from experiments.models import student
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def operators_translated_once():

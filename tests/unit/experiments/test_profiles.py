@@ -114,6 +114,7 @@ def test_food11_distils_as_the_loss_does_by_default(tmp_path):
     assert vars(distillation) == {name: defaults[name].default for name in ("temperature", "alpha")}
 
 
+@pytest.mark.slow
 def test_a_student_learns_under_the_quick_profile():
     profile = make_profile("quick", ProfileRequest())
     data = make_fractal_dataset(profile.target)

@@ -115,6 +115,7 @@ save_state_dict({name: torch.ones(2) * len(name) for name in ("b", "aa", "c")}, 
 """
 
 
+@pytest.mark.slow
 def test_the_same_state_gives_the_same_bytes_in_another_process(tmp_path):
     root = Path(__file__).parents[4]
     subprocess.run([sys.executable, "-c", SAVE_SCRIPT, str(tmp_path / "other")], cwd=root, check=True, timeout=600)

@@ -154,6 +154,7 @@ def test_other_parametrizations_of_a_layer_survive_quantizing_and_baking():
     assert torch.equal(baked[0].bias, model[0].bias)
 
 
+@pytest.mark.slow
 @given(network_plans, st.sampled_from(["affine", "codebook", "activations"]))
 @settings(deadline=None, max_examples=6)
 def test_quantized_models_can_be_exported(plan, kind):

@@ -47,6 +47,7 @@ def test_the_published_schema_is_the_models():
     assert claims_command("schema").stdout == published
 
 
+@pytest.mark.slow
 def test_a_new_project_runs_at_once_and_again_from_its_store(tmp_path):
     write_project(tmp_path / "report")
     shutil.copy(ROOT / "examples/fashion_mnist/test_claims.py", tmp_path / "report")  # the two are the same for users

@@ -74,6 +74,7 @@ def test_a_project_without_claims_may_have_every_name_for_itself(project):
     assert project.witnessed("-p", ENTRY, "--claims-profile=mine")["chosen"]["profile"] == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("--profile", "--seeds"), ("--claims-profile", "--claims-seeds")])
 @pytest.mark.parametrize("by_conftest", [True, False], ids=["conftest", "plugin"])
 def test_options_have_a_long_name_and_a_short_one_where_nobody_else_has_it(project, names, by_conftest):
@@ -97,6 +98,7 @@ def loaded(project, how):
     return [] if plugins else ["-p", ENTRY]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["before", "after", "conftest", "conftest with the plugin"])
 def test_a_short_name_of_somebody_else_stays_theirs(project, how):
     project.have_claims()

@@ -13,6 +13,7 @@ pytest_plugins = ["pytester"]
 # A session in this process forgets what it has imported, and neither of these can be imported twice.
 for module in ("scipy.stats", "torch"):
     import_module(module)
+pytestmark = pytest.mark.slow
 
 TESTS = """
 def test_reproduced(claim, narrow):

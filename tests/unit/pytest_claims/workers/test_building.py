@@ -137,6 +137,7 @@ def test_workers_are_told_nothing_that_chooses_kernels(suite, worker, monkeypatc
     assert environment["UNRELATED"] == "kept"
 
 
+@pytest.mark.slow
 def test_real_workers_make_the_same_bytes_whatever_their_session_was_told_of_kernels(tmp_path, monkeypatch):
     weights = []
     for store, told in (("plain", {}), ("told", CHOICES_OF_KERNELS)):

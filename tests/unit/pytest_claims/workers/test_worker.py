@@ -398,6 +398,7 @@ worker.main(*sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_process_tells_of_runs_in_json_lines_whatever_a_library_prints(tmp_path):
     suite = tiny_suite(tmp_path / "store")
     command = [sys.executable, "-c", NOISY, suite.options.to_json(), '{"student": [0]}']
