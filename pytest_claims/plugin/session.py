@@ -13,7 +13,6 @@ from rich.console import Console
 from pytest_claims.claims.claim import Claim, ClaimsError
 from pytest_claims.claims.claims_file import check_names, load_claims, record, save_claims, with_recorded
 from pytest_claims.claims.expected_results import AnyClaim, ExpectedResults
-from pytest_claims.cluster.resources import Cluster
 from pytest_claims.datasets.dataset import DatasetError
 from pytest_claims.keys.gpus import GpuError
 from pytest_claims.keys.numerics import numerics_environment, numerics_text
@@ -26,6 +25,7 @@ from pytest_claims.suite.forecast import Forecast, forecast
 from pytest_claims.suite.judging import Finding, judge_claims, number, wanted
 from pytest_claims.suite.suite import Suite, SuiteOptions
 from pytest_claims.workers.building import build_missing
+from pytest_claims.workers.cluster.resources import Cluster
 from pytest_claims.workers.driver import WorkersError
 from pytest_claims.workers.slots import default_jobs
 
@@ -126,7 +126,7 @@ class ClaimSession:
             build_missing(self.suite, needed, jobs or self._default_jobs(), console)
         else:
             # Ray is an extra, and takes a second or two to import.
-            from pytest_claims.cluster.cluster import build_on_cluster
+            from pytest_claims.workers.cluster.cluster import build_on_cluster
 
             build_on_cluster(self.suite, needed, cluster, console)
         self._made = needed

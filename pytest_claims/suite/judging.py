@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_claims.claims.claim import Claim, ClaimsError, Parts
-from pytest_claims.plan.planning import Plan
 from pytest_claims.recipes.measure import Measure
 from pytest_claims.store import Store, StoredRun
+from pytest_claims.suite.planning import Plan
 from pytest_claims.suite.suite import Suite
 from pytest_claims.verdicts.judging import Case, judge_exact, judge_suite
 from pytest_claims.verdicts.verdict import Judgement, Verdict
