@@ -19,8 +19,8 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from compression.onnx_export import export_onnx
-from compression.onnx_session import open_session
+from compression.onnx.export import export_onnx
+from compression.onnx.session import open_session
 from compression.quantization.activations import quantize_activations
 from compression.quantization.affine import AffineSpec
 from compression.quantization.fake import quantize_weights

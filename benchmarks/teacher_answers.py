@@ -2,7 +2,7 @@
 
     python benchmarks/teacher_answers.py
 
-Without: the teacher answers every batch anew. First: `experiments.builders.frozen_teacher` answers a view as a whole
+Without: the teacher answers every batch anew. First: `experiments.workbench.teaching` answers a view as a whole
 when it is first asked for. Kept: a later epoch on the same view. A row a student; seconds an epoch, and ratios to
 "without".
 """
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from compression.distillation.logits import distillation_loss
-from experiments.builders.frozen_teacher import FrozenTeacher, distillation
 from experiments.models import build_model
+from experiments.workbench.teaching import FrozenTeacher, distillation
 from pytest_claims.recipes.recipe import Architecture, Augmentation, Budget
 from pytest_claims.training.training import Batch, Images, Objective, Unwatched, autocast, cross_entropy, fit
 from pytest_claims.workers.making import make_deterministic

@@ -11,12 +11,12 @@ What goes with them:
 
 * `distillation`: losses of a student that learns from a teacher
 * `packing`: compressed models and state dicts in one safe file
+* `onnx`: quantized models as ONNX that runtimes compute in int8, exactly on every CPU
 * `layers`: what the methods need to know of layers
 * `cli`: the command line
 
 This package itself gives `parameter_count` and `multiply_accumulates` (what a model costs), `tapped` (what its layers
-take and return while it runs), `export_onnx` (quantized models as ONNX that runtimes compute in int8, exactly on every
-CPU) and `open_session` (opens them).
+take and return while it runs), and from `onnx`: `export_onnx` and `open_session`.
 """
 
 from typing import TYPE_CHECKING
@@ -25,16 +25,16 @@ from compression.lazy import lazy_names
 
 if TYPE_CHECKING:
     from compression.cost import multiply_accumulates, parameter_count
-    from compression.onnx_export import export_onnx
-    from compression.onnx_session import open_session
+    from compression.onnx.export import export_onnx
+    from compression.onnx.session import open_session
     from compression.taps import Run, Taps, tapped
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "cost": "multiply_accumulates parameter_count",
-            "onnx_export": "export_onnx",
-            "onnx_session": "open_session",
+            "onnx.export": "export_onnx",
+            "onnx.session": "open_session",
             "taps": "Run Taps tapped",
         },
     )

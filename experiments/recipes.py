@@ -1,13 +1,13 @@
 """The recipes of the report's models, by the names that claims use.
 
-Those of our own claims are in `method_recipes`, those of controls in `control_recipes`.
+Those of our own claims are in `method_recipes`, those of controls in `controls.recipes`.
 """
 
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from experiments.control_recipes import control_recipes
+from experiments.controls.recipes import control_recipes
 from experiments.method_recipes import method_recipes
 from experiments.models.student_widths import pruned_widths
 from experiments.profiles import SOURCE, Profile

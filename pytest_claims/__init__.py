@@ -3,11 +3,11 @@
 It knows no model and no operation: a project brings its own.
 
 * `claims`: what is claimed, one class a kind, and the file that holds it; `verdicts`: how numbers become a verdict
-* `recipes`: what a project tells: recipes, profiles, measures; `plan`: which runs they give, and in which order
+* `recipes`: what a project tells: recipes, profiles, measures
 * `datasets`, `training`: what models learn from, and how; `keys`: all that decides a run's bytes
-* `store`: where finished runs are kept; `workers`, `cluster`: who makes missing ones, here or on Ray
-* `suite`: all of it for one set of options; `report`: what is shown of it
-* `plugin`: brings it to pytest; `commands`: `python -m pytest_claims`
+* `suite`: which runs one set of options gives, in which order, and what was found; `report`: what is shown of it
+* `store`: where finished runs are kept; `workers`: who makes missing ones, here or on Ray (`workers.cluster`)
+* `plugin`: brings it to pytest; `commands`: `python -m pytest_claims`; `basics`: what all of these use
 
 What a project's recipes need is here:
 

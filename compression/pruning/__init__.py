@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         Scores,
         absolute_gamma,
         filter_norm,
+        gamma_penalty,
         random_scores,
         relative_to_group,
         signed_gamma,
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from compression.pruning.graph import ChannelGraph, Group, Unprunable, channel_graph
     from compression.pruning.masking import mask
     from compression.pruning.pruning_report import PruningReport, report
-    from compression.pruning.slimming import gamma_penalty
     from compression.pruning.sparsity import (
         apply_masks,
         cubic_sparsity,
@@ -66,12 +66,12 @@ else:
         __name__,
         {
             "allocation": "global_order keep_counts keep_width layerwise_order remove_rate remove_until state_bytes",
-            "criteria": "Scores absolute_gamma filter_norm random_scores relative_to_group signed_gamma taylor",
+            "criteria": "Scores absolute_gamma filter_norm gamma_penalty random_scores relative_to_group signed_gamma "
+            "taylor",
             "cut": "Selection prune",
             "graph": "ChannelGraph Group Unprunable channel_graph",
             "masking": "mask",
             "pruning_report": "PruningReport report",
-            "slimming": "gamma_penalty",
             "sparsity": "apply_masks cubic_sparsity global_magnitude_masks magnitude_masks n_m_left_dense n_m_masks "
             "prunable_weights unprunable_weights",
         },

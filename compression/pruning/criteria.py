@@ -56,6 +56,25 @@ def absolute_gamma(model: nn.Module, graph: ChannelGraph) -> Scores:
     return _by_gamma(model, graph, torch.abs)
 
 
+def gamma_penalty(model: nn.Module) -> Tensor:
+    """Return the sum of |gamma| over all BatchNorm layers; a loss gets it times a weight, 1e-4 say.
+
+    It draws channels towards the low scores of `absolute_gamma` (Liu et al., Network Slimming, 2017).
+
+    Its gradient is the sign of gamma, and 0 where gamma is 0, which is the subgradient that network slimming steps by.
+
+    Returns:
+        A scalar of shape ().
+
+    Raises:
+        ValueError: If no BatchNorm layer has a gamma.
+    """
+    gammas = [norm.weight for norm in model.modules() if isinstance(norm, _BatchNorm) and norm.affine]
+    if not gammas:
+        raise ValueError(f"{type(model).__name__} has no BatchNorm layer with a gamma to penalize")
+    return torch.stack([gamma.abs().sum() for gamma in gammas]).sum()
+
+
 def filter_norm(model: nn.Module, graph: ChannelGraph, order: float) -> Scores:
     """Score units by the norm of the filters that make them, the mean over a unit's filters (Li et al., 2017).
 

@@ -7,8 +7,8 @@ from torch import nn
 from compression.low_rank.factorizing import factorize
 from compression.low_rank.rank_allocation import plan_for_parameters
 from compression.low_rank.uniform import factorize_to_budget
-from experiments.builders.compressed import original, with_new_statistics
-from experiments.builders.context import setting
+from experiments.workbench.compressed import original, with_new_statistics
+from experiments.workbench.context import setting
 from pytest_claims.training.context import Built, Context
 
 

@@ -10,7 +10,7 @@ from torchvision.models import ResNet18_Weights, resnet18
 
 from compression.packing.container import PackedFileError, is_packed
 from compression.packing.state_file import load_state_dict
-from experiments.builders.context import built, setting
+from experiments.workbench.context import built, setting
 from pytest_claims.keys.file_hash import file_hash
 from pytest_claims.training.context import Built, Context
 

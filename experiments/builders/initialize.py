@@ -1,7 +1,7 @@
 """An architecture without training: its size is what is asked for."""
 
-from experiments.builders.context import built, cost, setting, state_on_cpu
 from experiments.models import build_model
+from experiments.workbench.context import built, cost, setting, state_on_cpu
 from pytest_claims.training.context import Built, Context
 from pytest_claims.training.training import seed_initialisation
 

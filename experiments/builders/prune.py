@@ -10,8 +10,8 @@ from compression.pruning.allocation import layerwise_order, remove_until
 from compression.pruning.criteria import Scores, filter_norm, random_scores, signed_gamma, taylor
 from compression.pruning.cut import prune
 from compression.pruning.graph import ChannelGraph, channel_graph
-from experiments.builders.compressed import original, with_new_statistics
-from experiments.builders.context import image_size, setting, training_batches
+from experiments.workbench.compressed import original, with_new_statistics
+from experiments.workbench.context import image_size, setting, training_batches
 from pytest_claims.training.context import Built, Context
 
 Criterion = Callable[[nn.Module, ChannelGraph, Context], Scores]

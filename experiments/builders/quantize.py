@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from compression.quantization.state_dict import dequantize_state_dict, quantize_state_dict, relative_error
-from experiments.builders.context import built, parent_model, setting, untrained
+from experiments.workbench.context import built, parent_model, setting, untrained
 from pytest_claims.training.context import Built, Context
 
 SMALL_WEIGHT = 0.1

@@ -6,8 +6,8 @@ Grids span each channel's weights anew in each pass, with a code for zero; see `
 from compression.quantization.affine import AffineSpec
 from compression.quantization.fake import follow_weights, quantize_weights
 from compression.quantization.ranges import min_max
-from experiments.builders.compressed import finetuned, original
-from experiments.builders.context import setting
+from experiments.workbench.compressed import finetuned, original
+from experiments.workbench.context import setting
 from pytest_claims.training.context import Built, Context
 from pytest_claims.training.training import cross_entropy
 

@@ -6,8 +6,8 @@ Unlike `quantize`, which is the report's: biases and statistics stay float32, an
 from compression.quantization.affine import AffineSpec
 from compression.quantization.fake import quantize_weights
 from compression.quantization.ranges import least_squares
-from experiments.builders.compressed import original, with_new_statistics
-from experiments.builders.context import setting
+from experiments.workbench.compressed import original, with_new_statistics
+from experiments.workbench.context import setting
 from pytest_claims.training.context import Built, Context
 
 

@@ -13,8 +13,8 @@ from compression.architecture.rewriting import (
     rewrite_separable,
     separable_convolutions,
 )
-from experiments.builders.compressed import original, with_new_statistics
-from experiments.builders.context import setting, training_batches
+from experiments.workbench.compressed import original, with_new_statistics
+from experiments.workbench.context import setting, training_batches
 from pytest_claims.training.context import Built, Context
 from pytest_claims.training.training import seed_initialisation
 

@@ -11,8 +11,8 @@ from compression.pruning.allocation import keep_counts
 from compression.pruning.criteria import signed_gamma
 from compression.pruning.cut import prune
 from compression.pruning.graph import channel_graph
-from experiments.builders.context import parent_model, training_batches, untrained
 from experiments.models.student_widths import PRUNED_BLOCKS
+from experiments.workbench.context import parent_model, training_batches, untrained
 from pytest_claims.training.context import Built, Context
 
 _POINTWISE = 3

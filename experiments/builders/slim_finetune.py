@@ -1,7 +1,7 @@
 """Network slimming of the student with real fine-tuning: the optimizer is built on the pruned network."""
 
-from experiments.builders.context import budget, splits, trained
 from experiments.builders.slim import pruned_parent
+from experiments.workbench.context import budget, splits, trained
 from pytest_claims.training.context import Built, Context
 from pytest_claims.training.training import cross_entropy, fit
 

@@ -3,7 +3,7 @@
 from torch import nn
 
 from compression.packing.state_file import load_state_dict
-from experiments.builders.context import budget, fresh_model, splits, trained
+from experiments.workbench.context import budget, fresh_model, splits, trained
 from pytest_claims.training.context import Built, Context, Parent
 from pytest_claims.training.training import cross_entropy, fit
 

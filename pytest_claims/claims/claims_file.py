@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pytest_claims.atomic_file import replacing
+from pytest_claims.basics.atomic_file import replacing
 from pytest_claims.claims.claim import Claim, ClaimsError, Recorded, RecordedEstimate
 from pytest_claims.claims.expected_results import KINDS, AnyClaim, ExpectedResults
 from pytest_claims.recipes.measure import Measure

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from pytest_claims.atomic_file import replacing
+from pytest_claims.basics.atomic_file import replacing
 
 _FORMAT = "compression-claims image data set 1"
 _TENSOR_DTYPES = {

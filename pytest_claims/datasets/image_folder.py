@@ -10,7 +10,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from pytest_claims.atomic_file import replacing
+from pytest_claims.basics.atomic_file import replacing
 from pytest_claims.datasets.dataset import (
     Dataset,
     DatasetError,

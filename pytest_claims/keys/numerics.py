@@ -10,8 +10,8 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
+from pytest_claims.basics.limits import THREADS_PER_RUN
 from pytest_claims.keys.gpus import gpu_model, is_cuda
-from pytest_claims.limits import THREADS_PER_RUN
 
 _KERNEL_FLAGS = (
     "avx",

@@ -17,9 +17,9 @@ from pytest_claims.plugin.python_claims import OUTCOME, models_of, session_key
 from pytest_claims.plugin.session import SUITE_ERRORS, ClaimSession
 from pytest_claims.plugin.settings import cluster_options, results_folder, suite_options
 from pytest_claims.report import write_results
-from pytest_claims.report.forecast_table import print_forecast, print_open_claims
 from pytest_claims.report.terminal import print_claims
 from pytest_claims.report.text import explanation
+from pytest_claims.suite.forecast_table import print_forecast, print_open_claims
 from pytest_claims.suite.judging import Finding
 
 if TYPE_CHECKING:

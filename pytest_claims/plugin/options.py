@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_claims.limits import LOCAL, MOST_SEEDS, THREADS_PER_RUN
+from pytest_claims.basics.limits import LOCAL, MOST_SEEDS, THREADS_PER_RUN
 
 CLAIMS_FILE = "claims_file"
 CLAIMS_RECIPES = "claims_recipes"

@@ -13,11 +13,9 @@ from rich.console import Console
 from pytest_claims.claims.claim import Claim, ClaimsError
 from pytest_claims.claims.claims_file import check_names, load_claims, record, save_claims, with_recorded
 from pytest_claims.claims.expected_results import AnyClaim, ExpectedResults
-from pytest_claims.cluster.resources import Cluster
 from pytest_claims.datasets.dataset import DatasetError
 from pytest_claims.keys.gpus import GpuError
 from pytest_claims.keys.numerics import numerics_environment, numerics_text
-from pytest_claims.plan.open_runs import OpenRuns
 from pytest_claims.recipes.profile import ProfileError
 from pytest_claims.recipes.project import ProjectError
 from pytest_claims.report.conditions import Conditions, Outline
@@ -27,11 +25,13 @@ from pytest_claims.store import StoreError
 from pytest_claims.suite.forecast import Forecast, forecast
 from pytest_claims.suite.judging import Finding, judge_claims, number
 from pytest_claims.suite.more_seeds import OpenClaims, Undecided, next_batch, seconds_spent, undecided
+from pytest_claims.suite.open_runs import OpenRuns
 from pytest_claims.suite.seed_counts import fixed, wanted
 from pytest_claims.suite.suite import Suite, SuiteOptions
 from pytest_claims.verdicts.looks import Looks
 from pytest_claims.verdicts.verdict import Verdict
 from pytest_claims.workers.building import build_missing
+from pytest_claims.workers.cluster.resources import Cluster
 from pytest_claims.workers.driver import Wanted, WorkersError
 from pytest_claims.workers.slots import default_jobs
 
@@ -149,7 +149,7 @@ class ClaimSession:
         if cluster is None:
             return lambda needed: build_missing(self.suite, needed, jobs or self._default_jobs(), console)
         # Ray is an extra, and takes a second or two to import.
-        from pytest_claims.cluster.cluster import build_on_cluster
+        from pytest_claims.workers.cluster.cluster import build_on_cluster
 
         return lambda needed: build_on_cluster(self.suite, needed, cluster, console)
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_claims.cluster.resources import Cluster
 from pytest_claims.plugin.options import CLAIMS_FILE, CLAIMS_RECIPES, option
 from pytest_claims.recipes.project import ProjectError, ProjectPlace, find_project
 from pytest_claims.suite.suite import SuiteOptions
+from pytest_claims.workers.cluster.resources import Cluster
 
 
 def project_place(config: pytest.Config) -> ProjectPlace:

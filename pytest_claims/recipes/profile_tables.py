@@ -14,9 +14,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pytest_claims.basics.limits import MOST_SEEDS
 from pytest_claims.datasets.dataset import DatasetError
 from pytest_claims.datasets.named import DATASETS, named_dataset
-from pytest_claims.limits import MOST_SEEDS
 from pytest_claims.recipes.profile import Profile, ProfileError, ProfileMaker, ProfileRequest
 from pytest_claims.recipes.recipe import TARGET
 

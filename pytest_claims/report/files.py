@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pytest_claims.atomic_file import replacing
+from pytest_claims.basics.atomic_file import replacing
 
 
 class ResultsError(RuntimeError):

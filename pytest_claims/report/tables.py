@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_claims.claims.decisive import decisive_part
 from pytest_claims.report import text
 from pytest_claims.report.conditions import Conditions
-from pytest_claims.report.decisive import decisive_part
 from pytest_claims.report.files import write_file
 from pytest_claims.report.measured_models import SHORT_KEY, measure_names, runs_by_model, seed
 from pytest_claims.suite.judging import Finding

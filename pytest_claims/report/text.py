@@ -4,11 +4,11 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from pytest_claims.basics.limits import MOST_SEEDS
 from pytest_claims.claims.claim import Claim
 from pytest_claims.claims.claim import number_text as plain_number_text
-from pytest_claims.limits import MOST_SEEDS
+from pytest_claims.claims.decisive import decisive_part
 from pytest_claims.report.conditions import Conditions
-from pytest_claims.report.decisive import decisive_part
 from pytest_claims.suite.judging import Finding
 from pytest_claims.suite.more_seeds import Undecided
 from pytest_claims.verdicts.estimates import CONFIDENCE, Estimate

@@ -1,1 +1,1 @@
-"""Everything that one set of options describes: plan, store, findings, forecast."""
+"""Everything that one set of options describes: which runs, in which order, and what was found in them."""

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_claims.plan.open_runs import OpenRuns, RunState
-from pytest_claims.plan.planning import Plan, PlannedRun
-from pytest_claims.plan.schedule import Slot, longest_path, schedule
 from pytest_claims.store import Failure
+from pytest_claims.suite.open_runs import OpenRuns, RunState
+from pytest_claims.suite.planning import Plan, PlannedRun
+from pytest_claims.suite.schedule import Slot, longest_path, schedule
 from pytest_claims.suite.suite import Suite
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from pytest_claims.claims.claim import Claim, ClaimsError, Parts
 from pytest_claims.claims.control import ControlClaim
-from pytest_claims.plan.planning import Plan
 from pytest_claims.recipes.measure import Measure
 from pytest_claims.store import Store, StoredRun
+from pytest_claims.suite.planning import Plan
 from pytest_claims.suite.seed_counts import reached, wanted
 from pytest_claims.suite.suite import Suite
 from pytest_claims.verdicts.judging import Case, judge, judge_exact, judge_suite

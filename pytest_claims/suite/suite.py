@@ -17,14 +17,14 @@ from pytest_claims.datasets.preparation import (
 )
 from pytest_claims.datasets.size import DataSize, stored_size
 from pytest_claims.keys.numerics import numerics_environment
-from pytest_claims.plan.estimates import Estimator, read_past_runs, read_sizes
-from pytest_claims.plan.planning import Plan, make_plan
 from pytest_claims.recipes.catalog import Catalog, Run
 from pytest_claims.recipes.profile import Profile, ProfileError, ProfileRequest
 from pytest_claims.recipes.project import ProjectPlace, load_project
 from pytest_claims.recipes.recipe import TARGET
 from pytest_claims.store import Store, StoredRun
 from pytest_claims.store.verified_runs import VerifyingOnce
+from pytest_claims.suite.estimates import Estimator, read_past_runs, read_sizes
+from pytest_claims.suite.planning import Plan, make_plan
 from pytest_claims.verdicts.looks import Looks
 
 

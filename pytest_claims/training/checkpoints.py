@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from pytest_claims.atomic_file import replacing
+from pytest_claims.basics.atomic_file import replacing
 from pytest_claims.training.training_state import Snapshot
 
 SECONDS_BETWEEN = 60.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from pytest_claims.limits import MOST_SEEDS
+from pytest_claims.basics.limits import MOST_SEEDS
 from pytest_claims.verdicts.estimates import Estimate, check_samples, estimate, exact_estimate, projected
 from pytest_claims.verdicts.looks import ERROR_RATE, Look, Looks
 from pytest_claims.verdicts.refutation import holm, p_refuted

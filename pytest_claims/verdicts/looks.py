@@ -18,7 +18,7 @@ far more where seeds are few. Half-widths in standard deviations, at a one-sided
 
 from dataclasses import dataclass
 
-from pytest_claims.limits import MOST_SEEDS
+from pytest_claims.basics.limits import MOST_SEEDS
 
 ERROR_RATE = 0.05
 """One-sided: of a false *reproduced* at an edge, of a false *practically equal*, and of any false *refuted* in the

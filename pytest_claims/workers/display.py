@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from pytest_claims.plan.planning import Plan
+from pytest_claims.suite.planning import Plan
 
 Event = dict[str, Any]
 """Of a worker: `start`, `progress` (share, images, accuracy), `done`, `failed` and `warning` (message), or `waiting`

@@ -8,9 +8,9 @@ from typing import Protocol
 
 from rich.console import Console
 
-from pytest_claims.plan.open_runs import OpenRuns
-from pytest_claims.plan.planning import Plan
 from pytest_claims.store import Failure, Store
+from pytest_claims.suite.open_runs import OpenRuns
+from pytest_claims.suite.planning import Plan
 from pytest_claims.suite.suite import Suite
 from pytest_claims.workers.display import Display, Event, display
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch.utils import deterministic
 
-from pytest_claims.limits import THREADS_PER_RUN
+from pytest_claims.basics.limits import THREADS_PER_RUN
 from pytest_claims.recipes.function import FUNCTION_CODE, RecipeFunction
 from pytest_claims.training.context import Built, Context, builder_of
 from pytest_claims.training.training_state import Epoch

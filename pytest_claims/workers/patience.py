@@ -4,8 +4,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_claims.plan.planning import PlannedRun
 from pytest_claims.store import Store, StoreError
+from pytest_claims.suite.planning import PlannedRun
 
 PATIENCE_SECONDS = 1800.0
 """Who holds a run's lock leaves a checkpoint about every minute of training; without one for so long, it hangs."""

@@ -2,8 +2,8 @@
 
 import os
 
+from pytest_claims.basics.limits import THREADS_PER_RUN
 from pytest_claims.keys.gpus import is_cuda, visible_gpus
-from pytest_claims.limits import THREADS_PER_RUN
 
 
 def default_jobs(device: str = "cpu", runs_per_gpu: int = 1) -> int:

@@ -25,10 +25,10 @@ from pytest_claims.datasets.dataset import Dataset, DatasetError
 from pytest_claims.datasets.preparation import PreparedData
 from pytest_claims.keys.code_fingerprint import ENGINE, ROOT
 from pytest_claims.keys.numerics import numerics_environment
-from pytest_claims.plan.open_runs import OpenRuns
-from pytest_claims.plan.planning import Plan, PlannedRun, lineage
 from pytest_claims.store import Failure, Store, StoredRun, StoreError
 from pytest_claims.store.run_lock import LockHeldError
+from pytest_claims.suite.open_runs import OpenRuns
+from pytest_claims.suite.planning import Plan, PlannedRun, lineage
 from pytest_claims.suite.suite import Suite, SuiteOptions
 from pytest_claims.training.context import Built, Context, Parent
 from pytest_claims.workers.making import history_csv, make, make_deterministic, write_weights

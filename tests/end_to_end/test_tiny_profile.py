@@ -16,9 +16,9 @@ from safetensors.numpy import load_file
 
 from pytest_claims.claims.claims_file import load_claims
 from pytest_claims.keys.code_fingerprint import ROOT
-from pytest_claims.plan.planning import Plan
 from pytest_claims.store import HISTORY, MANIFEST, MEASUREMENTS, WEIGHTS
 from pytest_claims.suite.judging import wanted
+from pytest_claims.suite.planning import Plan
 from pytest_claims.suite.suite import Suite, SuiteOptions
 
 CLAIMS = {claim.id: claim for claim in load_claims(ROOT / "expected_results.json").claims}

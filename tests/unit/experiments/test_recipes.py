@@ -39,7 +39,7 @@ def test_every_model_that_a_claim_names_has_a_recipe(catalog):
 
 def test_every_recipe_has_a_builder_and_a_model_family(catalog):
     for recipe in catalog.values():
-        assert (ROOT / f"experiments/builders/{operation(recipe)}.py").is_file()
+        assert (ROOT / f"{recipe.builder.replace('.', '/')}.py").is_file()
         assert (ROOT / f"experiments/models/{family(recipe.architecture)}.py").is_file()
 
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from pytest_claims.claims.expected_results import ExpectedResults
 from pytest_claims.datasets.preparation import PreparedData
-from pytest_claims.plan.planning import Plan
+from pytest_claims.suite.planning import Plan
 from pytest_claims.suite.seed_counts import fixed, wanted
 from pytest_claims.suite.suite import Suite, SuiteOptions
 

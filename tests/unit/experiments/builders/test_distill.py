@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.builders.context import fresh_model, parent_model, splits
+from experiments.workbench.context import fresh_model, parent_model, splits
 from pytest_claims.recipes.recipe import Recipe
 from pytest_claims.training.training import augmented_batches
 

@@ -4,8 +4,8 @@ import pytest
 from compression.low_rank.factorizing import factorize
 from compression.low_rank.rank_allocation import plan_for_parameters
 from compression.low_rank.uniform import factorize_to_budget
-from experiments.builders.context import parent_model
 from experiments.builders.factorize import RANKS
+from experiments.workbench.context import parent_model
 from pytest_claims.recipes.recipe import Recipe
 
 PARAMETERS = 3000

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.builders.context import splits
-from experiments.builders.teaching import distillation_from_teacher
+from experiments.workbench.context import splits
+from experiments.workbench.teaching import distillation_from_teacher
 from pytest_claims.recipes.recipe import Recipe
 from pytest_claims.training.training import Unwatched, fit
 

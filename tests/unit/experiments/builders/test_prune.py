@@ -5,8 +5,8 @@ from torch.nn import functional as F
 
 from compression.pruning.criteria import taylor
 from compression.pruning.graph import channel_graph
-from experiments.builders.context import parent_model, splits
 from experiments.builders.prune import CRITERIA
+from experiments.workbench.context import parent_model, splits
 from pytest_claims.recipes.recipe import Recipe
 from pytest_claims.training.training import augmented_batches
 

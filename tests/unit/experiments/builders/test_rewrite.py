@@ -8,8 +8,8 @@ from compression.architecture.rewriting import (
     rewrite_separable,
     separable_convolutions,
 )
-from experiments.builders.context import parent_model, training_batches
 from experiments.builders.rewrite import MOMENT_BATCHES
+from experiments.workbench.context import parent_model, training_batches
 from pytest_claims.recipes.recipe import Recipe
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.builders.context import parent_model, splits
 from experiments.builders.slim import pruned_parent
 from experiments.models.student_widths import PRUNED_BLOCKS
+from experiments.workbench.context import parent_model, splits
 from pytest_claims.recipes.recipe import Architecture, Recipe
 from pytest_claims.training.training import augmented_batches
 

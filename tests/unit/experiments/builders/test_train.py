@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from compression.packing.state_file import save_state_dict
-from experiments.builders.context import fresh_model
 from experiments.builders.train import transfer
+from experiments.workbench.context import fresh_model
 from pytest_claims.recipes.recipe import Architecture, Recipe
 from pytest_claims.training.context import Parent
 

@@ -221,7 +221,7 @@ def test_a_module_that_does_not_say_so_counts(write, text):
 
 def test_silent_are_those_that_only_write_files_or_look_for_gpus():
     silent = {name for name, module in reachable_modules(ENGINE_MODULES).items() if module.silent}
-    assert silent == {"pytest_claims.atomic_file", "pytest_claims.keys.gpus"}
+    assert silent == {"pytest_claims.basics.atomic_file", "pytest_claims.keys.gpus"}
 
 
 @pytest.fixture
@@ -285,12 +285,18 @@ def test_a_package_of_a_silent_module_does_not_count(write, versions):
 
 
 def test_the_engine_is_found_wherever_a_project_is(write):
-    root = write({"experiments/builder.py": "from pytest_claims.limits import LOCAL", "pytest_claims/limits.py": "X"})
+    root = write(
+        {
+            "experiments/builder.py": "from pytest_claims.basics.limits import LOCAL",
+            "pytest_claims/basics/limits.py": "X",
+        }
+    )
     found = reachable_modules(["experiments.builder"], [root])
-    assert set(found) == {"experiments", "experiments.builder", "pytest_claims", "pytest_claims.limits"}
-    assert found["pytest_claims.limits"].path == ROOT / "pytest_claims/limits.py"
+    engine = {"pytest_claims", "pytest_claims.basics", "pytest_claims.basics.limits"}
+    assert set(found) == {"experiments", "experiments.builder", *engine}
+    assert found["pytest_claims.basics.limits"].path == ROOT / "pytest_claims/basics/limits.py"
     assert found["experiments.builder"].path == root / "experiments/builder.py"
-    assert reachable_modules(["pytest_claims.limits"]).keys() == {"pytest_claims", "pytest_claims.limits"}
+    assert reachable_modules(["pytest_claims.basics.limits"]).keys() == {"pytest_claims", "pytest_claims.basics.limits"}
 
 
 def test_the_first_of_the_projects_folders_that_has_a_module_counts(write):
@@ -338,12 +344,12 @@ def test_a_missing_function_is_named_with_its_file(write):
 
 
 MAKERS = {
-    *("builders", "builders.context", "builders.compressed", "builders.teaching", "builders.frozen_teacher"),
+    *("builders", "workbench", "workbench.context", "workbench.compressed", "workbench.teaching"),
     *("models", "models.student_widths"),
 }
 """Of ours, beside the builder itself."""
 
-ROOMS = {"atomic_file", "datasets", "keys", "limits", "recipes", "training", "workers"}
+ROOMS = {"basics", "datasets", "keys", "recipes", "training", "workers"}
 """Of the engine's, with what a run is made with; the rest is about claims, plans and what is kept."""
 
 
@@ -372,14 +378,14 @@ PACKED_MODELS = ("compression.packing.model_file", "compression.packing.layer_ta
 def test_training_does_not_reach_what_only_compresses():
     found = made_of("experiments.builders.train")
     apart = {f"compression.{name}" for name in ("architecture", "batch_norm", "distillation", "low_rank", "pruning")}
-    packing = {*PACKED_MODELS, "experiments.builders.compressed", "experiments.builders.teaching"}
-    assert not (apart | packing | {"experiments.builders.quantize", "experiments.builders.frozen_teacher"}) & found
+    packing = {*PACKED_MODELS, "experiments.workbench.compressed", "experiments.workbench.teaching"}
+    assert not (apart | packing | {"experiments.builders.quantize"}) & found
 
 
 @pytest.mark.parametrize("operation", ["distill", "slim", "slim_finetune", "quantize"])
 def test_the_reports_operations_do_not_reach_packed_models(operation):
     found = made_of(f"experiments.builders.{operation}")
-    assert not {*PACKED_MODELS, "compression.low_rank", "experiments.builders.compressed"} & found
+    assert not {*PACKED_MODELS, "compression.low_rank", "experiments.workbench.compressed"} & found
 
 
 def test_only_builders_architectures_and_the_engines_own_names_are_imported_by_a_name_that_is_computed():

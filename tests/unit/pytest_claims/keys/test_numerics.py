@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from pytest_claims.basics.limits import THREADS_PER_RUN
 from pytest_claims.keys import numerics
 from pytest_claims.keys.numerics import numerics_environment, numerics_text, without_kernel_variables
-from pytest_claims.limits import THREADS_PER_RUN
 
 X86 = "processor\t: 0\nmodel name\t: flags\nflags\t\t: fpu avx fma avx512f avx2\n\nprocessor\t: 1\nflags\t\t: x\n"
 ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd sve bf16\n"

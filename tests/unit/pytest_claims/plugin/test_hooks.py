@@ -16,12 +16,12 @@ from fake_runs import CLAIMS, VERDICTS, fill_for_claims, tiny_suite
 from student_sessions import take_interrupts, wait_until, workers_of
 
 from pytest_claims.claims.claims_file import load_claims
-from pytest_claims.cluster import cluster as cluster_module
-from pytest_claims.cluster.resources import Cluster
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.plugin import hooks as pytest_plugin
 from pytest_claims.plugin import session as session_module
 from pytest_claims.store import Failure
+from pytest_claims.workers.cluster import cluster as cluster_module
+from pytest_claims.workers.cluster.resources import Cluster
 from pytest_claims.workers.driver import WorkersError
 
 pytest_plugins = ["pytester"]

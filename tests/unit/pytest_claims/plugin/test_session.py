@@ -9,14 +9,14 @@ from rich.console import Console
 
 from pytest_claims.claims.claim import ClaimsError, Recorded
 from pytest_claims.claims.claims_file import load_claims, save_claims, with_recorded
-from pytest_claims.cluster import cluster as cluster_module
-from pytest_claims.cluster.resources import Cluster
 from pytest_claims.plugin import session as session_module
 from pytest_claims.plugin.session import SUITE_ERRORS, ClaimSession
 from pytest_claims.recipes.profile import ProfileError
 from pytest_claims.store import Failure
 from pytest_claims.suite.suite import SuiteOptions
 from pytest_claims.verdicts.verdict import Verdict
+from pytest_claims.workers.cluster import cluster as cluster_module
+from pytest_claims.workers.cluster.resources import Cluster
 from pytest_claims.workers.driver import WorkersError
 from pytest_claims.workers.slots import default_jobs
 

@@ -6,8 +6,8 @@ import pytest
 from markdown_it import MarkdownIt
 from our_project import make_finding
 
+from pytest_claims.claims.decisive import decisive_part
 from pytest_claims.report import text
-from pytest_claims.report.decisive import decisive_part
 from pytest_claims.report.tables import READABLE, claims_table, measurements_table, write_tables
 from pytest_claims.verdicts.verdict import Verdict
 

@@ -1,9 +1,9 @@
 import pytest
 from fake_runs import fill, suite_without_data
 
-from pytest_claims.plan.open_runs import RunState
 from pytest_claims.store import Failure
 from pytest_claims.suite.forecast import forecast
+from pytest_claims.suite.open_runs import RunState
 
 WANTED = {"student-distilled-scratch": (0, 1), "student-scratch": (0,), "student": (0,)}
 

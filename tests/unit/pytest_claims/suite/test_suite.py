@@ -9,9 +9,9 @@ from our_project import OURS
 
 from pytest_claims.datasets.dataset import DatasetError
 from pytest_claims.keys.numerics import numerics_environment
-from pytest_claims.plan.planning import make_plan
 from pytest_claims.recipes.profile import ProfileError
 from pytest_claims.recipes.project import ProjectPlace
+from pytest_claims.suite.planning import make_plan
 from pytest_claims.suite.suite import Suite, SuiteOptions
 
 paths = st.text().map(Path)

@@ -9,7 +9,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from pytest_claims.limits import MOST_SEEDS
+from pytest_claims.basics.limits import MOST_SEEDS
 from pytest_claims.verdicts.estimates import estimate
 from pytest_claims.verdicts.judging import Case, judge, judge_exact, judge_suite
 from pytest_claims.verdicts.looks import Looks

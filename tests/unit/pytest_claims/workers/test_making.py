@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from training_watchers import Recorder
 
 from experiments.builders import train
-from experiments.builders.context import built, setting
+from experiments.workbench.context import built, setting
+from pytest_claims.basics.limits import THREADS_PER_RUN
 from pytest_claims.datasets.fractal import FractalSpec, make_fractal_dataset
-from pytest_claims.limits import THREADS_PER_RUN
 from pytest_claims.recipes.recipe import Architecture, Augmentation, Budget, Recipe
 from pytest_claims.training.context import Built, Context, builder_of
 from pytest_claims.training.training import Unwatched
@@ -78,7 +78,7 @@ def test_a_maker_is_found_by_its_module_and_tells_its_epochs():
 
 
 def test_a_maker_may_be_a_function_of_a_module():
-    function = replace(context(), recipe=Recipe("experiments.builders.context:setting", CNN))
+    function = replace(context(), recipe=Recipe("experiments.workbench.context:setting", CNN))
     assert builder_of(function.recipe) is setting
     assert builder_of(context().recipe) is train.build
 

@@ -1,1 +1,0 @@
-"""Which runs are needed, in which order, and how long they take."""
