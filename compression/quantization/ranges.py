@@ -23,6 +23,9 @@ NARROWEST: Final = 0.2
 
 SETTLING_STEPS: Final = 4
 
+VALUES_AT_ONCE: Final = 1 << 18
+"""Values that `least_squares` looks at together: what fits a CPU's cache is done in a quarter of the time."""
+
 MOST_VALUES_OF_A_QUANTILE: Final = 1 << 20
 """Values a row looked at by `percentile`, evenly spread, if it has more: sorting more tells nothing."""
 
@@ -73,6 +76,12 @@ def least_squares(rows: Tensor, levels: int, symmetric: bool) -> tuple[Tensor, T
     Both ends together are set to `SHARES` shares of the whole range; then a symmetric scale settles
     in the nearest local optimum, and else each end is set alone. So the error is never above `min_max`'s.
     """
+    parts = rows.split(max(1, VALUES_AT_ONCE // rows.shape[1]))
+    lows, highs = zip(*(_least_squares(part, levels, symmetric) for part in parts), strict=True)
+    return torch.cat(lows), torch.cat(highs)
+
+
+def _least_squares(rows: Tensor, levels: int, symmetric: bool) -> tuple[Tensor, Tensor]:
     low, high = min_max(rows, levels, symmetric)
     # Beyond the whole range outer codes stand for no value, which suits a row of few values now and then.
     widest = max(levels / (levels - 1), WIDEST)

@@ -95,3 +95,16 @@ def test_clipping_an_outlier_helps_the_rest():
     restored = quantize_affine(values, clipped).dequantize()
     plain = quantize_affine(values, AffineSpec(4, axis=None)).dequantize()
     assert (restored[:-1] - values[:-1]).norm() < 0.3 * (plain[:-1] - values[:-1]).norm()
+
+
+@pytest.mark.parametrize("values", [1, 700, 2_000])
+def test_many_rows_have_the_ranges_that_each_has_alone(monkeypatch, values):
+    monkeypatch.setattr("compression.quantization.ranges.VALUES_AT_ONCE", values)
+    rows = torch.randn(9, 300, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for symmetric in (True, False):
+        together, alone = (
+            least_squares(rows, 14, symmetric),
+            [least_squares(row[None], 14, symmetric) for row in rows],
+        )
+        for end, ends in zip(together, zip(*alone, strict=True), strict=True):
+            assert torch.equal(end, torch.cat(ends))
