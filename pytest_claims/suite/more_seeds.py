@@ -2,8 +2,8 @@
 
 After the first look seeds are added only for claims that are not decided, the cheapest decision first: the one that
 takes the least time to reach the look at which the claim would be decided if its means and standard deviations stayed.
-A look is gone for only if it is expected to be reached in the time that is left, and if any number of seeds within
-reason would decide. The time is that of making runs, in this session and earlier ones.
+No claim gets more seeds unless the look that would decide it is expected in the time that is left. The time is that of
+making runs, in this session and earlier ones.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -111,7 +111,7 @@ def next_batch(open_claims: Sequence[Undecided], suite: Suite, jobs: int, second
     """
     batch: dict[str, int] = {}
     chosen: list[Claim] = []
-    for each in open_claims:
+    for each in (each for each in open_claims if each.seconds_to_decide / jobs <= seconds_left):
         seconds = seconds_missing([*chosen, each.claim], {**batch, each.claim.id: each.next_look}, suite) / jobs
         if seconds <= (_BATCH if batch else 1) * seconds_left:
             chosen.append(each.claim)

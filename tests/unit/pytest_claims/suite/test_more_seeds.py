@@ -70,9 +70,14 @@ def test_time_spent_is_that_of_the_runs_that_claims_are_judged_on(suite):
 def test_a_look_is_gone_for_if_it_is_reached_in_time(suite):
     found = open_claims(suite)
     cheap, dear = found
-    both = seconds_missing([cheap.claim, dear.claim], {"q4-cheap": 4, "q2-dear": 4}, suite)
-    assert next_batch(found, suite, 1, 100 * both) == {"q4-cheap": 4, "q2-dear": 4}
-    assert next_batch(found, suite, 1, both) == {"q4-cheap": 4}
-    assert next_batch(found, suite, 1, cheap.seconds * 0.99) == {}
-    assert next_batch(found, suite, 2, cheap.seconds * 0.51) == {"q4-cheap": 4}
+    assert next_batch(found, suite, 1, 100 * dear.seconds_to_decide) == {"q4-cheap": 4, "q2-dear": 4}
+    assert next_batch(found, suite, 1, dear.seconds_to_decide * 0.99) == {"q4-cheap": 4}
+    assert next_batch(found, suite, 1, cheap.seconds_to_decide * 0.99) == {}
+    assert next_batch(found, suite, 2, cheap.seconds_to_decide * 0.51) == {"q4-cheap": 4}
     assert next_batch(found, suite, 1, -1.0) == {}
+
+
+def test_little_is_spent_before_claims_are_judged_again(suite):
+    cheap, dear = open_claims(suite)
+    at_once = next_batch([cheap, dear], suite, 1, dear.seconds_to_decide)
+    assert at_once == {"q4-cheap": 4}
