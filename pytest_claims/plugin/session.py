@@ -26,7 +26,7 @@ from pytest_claims.suite.forecast import Forecast, forecast
 from pytest_claims.suite.judging import Finding, judge_claims, number
 from pytest_claims.suite.more_seeds import OpenClaims, Undecided, next_batch, seconds_spent, undecided
 from pytest_claims.suite.open_runs import OpenRuns
-from pytest_claims.suite.seed_counts import fixed, wanted
+from pytest_claims.suite.seed_counts import fixed, reached, wanted
 from pytest_claims.suite.suite import Suite, SuiteOptions
 from pytest_claims.verdicts.looks import Looks
 from pytest_claims.verdicts.verdict import Verdict
@@ -136,13 +136,22 @@ class ClaimSession:
         if needed == self._made:
             return
         if retry_failed:
-            for key in self.suite.plan(needed).runs:
-                self.suite.store.forget_failure(key)
+            self._forget_failures(claims, needed)
         make = self._maker(jobs, console, cluster)
         make(needed)
         self._made = needed
         if self.suite.looks:
             self._add_seeds(claims, self.suite.looks, make, jobs or self._default_jobs(), console)
+
+    def _forget_failures(self, claims: Sequence[Claim], needed: Mapping[str, Sequence[int]]) -> None:
+        """Lets runs be made that failed before: what is needed, and what each claim's next look would take."""
+        plans = [self.suite.plan(needed)]
+        if looks := self.suite.looks:
+            counts = {id_: looks.after(len(seeds)).seeds for id_, seeds in reached(claims, self.suite).items()}
+            seeds = {id_: tuple(range(count)) for id_, count in counts.items()}
+            plans.append(self.suite.plan(wanted(claims, seeds)))
+        for key in {key for plan in plans for key in plan.runs}:
+            self.suite.store.forget_failure(key)
 
     def _maker(self, jobs: int | None, console: Console, cluster: Cluster | None) -> Callable[[Wanted], None]:
         """What makes the runs that the store lacks: here, or on a cluster."""

@@ -1,5 +1,6 @@
 import csv
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -35,9 +36,9 @@ class Session:
     table: str
 
 
-def reproduce(folder: Path, *chosen: str, clone: Path = ROOT) -> Session:
+def reproduce(folder: Path, *chosen: str, clone: Path = ROOT, results: str = "results") -> Session:
     command = [sys.executable, "-m", "pytest", "-m", "reproduce", "-p", "no:cacheprovider", "--profile", "tiny"]
-    options = ["--jobs=2", f"--store-dir={folder / 'store'}", f"--results-dir={folder / 'results'}"]
+    options = ["--jobs=2", f"--store-dir={folder / 'store'}", f"--results-dir={folder / results}"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment["PYTHONPATH"] = str(clone)
     finished = subprocess.run(
@@ -49,7 +50,7 @@ def reproduce(folder: Path, *chosen: str, clone: Path = ROOT) -> Session:
         check=False,
     )
     assert finished.stderr == ""
-    table = (folder / "results" / "claims.csv").read_text()
+    table = (folder / results / "claims.csv").read_text()
     verdicts = {row["claim"]: row["verdict"] for row in csv.DictReader(table.splitlines())}
     return Session(finished.returncode, finished.stdout, outcomes(folder / "outcomes.xml"), verdicts, table)
 
@@ -100,15 +101,46 @@ def test_every_weight_is_a_number(first, folder):
             assert tensor.dtype.kind in "iub" or np.isfinite(tensor).all(), f"{name} in {path}"
 
 
+ENDS = {
+    "reproduced": "passed",
+    "holds": "passed",
+    "refuted": "failure",
+    "fails": "failure",
+    "practically equal": "equal",
+    "inconclusive": "inconclusive",
+    "not shown": "inconclusive",
+    "not applicable": "skipped",
+    "not judged": "skipped",
+}
+"""How a claim's test ends by its verdict where nothing is recorded."""
+
+
+def check_ends(session: Session) -> None:
+    expected = {id_: ENDS[verdict] for id_, verdict in session.verdicts.items()}
+    assert session.outcomes == {**expected, "test_every_claim_has_a_test": "passed"}
+    assert session.status == (1 if "failure" in session.outcomes.values() else 0)
+
+
 def test_every_claim_ends_by_its_verdict_and_none_in_an_error(first):
+    assert [id_ for id_, claim in CLAIMS.items() if "tiny" in claim.recorded] == []
     assert list(first.verdicts) == list(CLAIMS)
-    ends = {"reproduced": "passed", "refuted": "failure", "not applicable": "skipped"}
-    ends |= {"practically equal": "equal", "inconclusive": "inconclusive"}
-    expected = {id_: ends[verdict] for id_, verdict in first.verdicts.items() if not CLAIMS[id_].recorded.get("tiny")}
-    assert expected.items() <= first.outcomes.items()
-    assert first.outcomes["test_every_claim_has_a_test"] == "passed"
-    assert "error" not in first.outcomes.values()
-    assert first.status == (1 if "failure" in first.outcomes.values() else 0)
+    check_ends(first)
+
+
+def test_without_controls_each_claim_over_seeds_is_judged_on_the_same_runs(first, folder, tmp_path):
+    report = json.loads((ROOT / "expected_results.json").read_text(encoding="utf-8"))
+    report["claims"] = [entry for entry in report["claims"] if entry["kind"] != "control"]
+    (tmp_path / "claims.json").write_text(json.dumps(report), encoding="utf-8")
+    session = reproduce(folder, "-o", f"claims_file={tmp_path / 'claims.json'}", results="uncontrolled")
+    assert "runs to make" not in session.output
+    assert list(session.verdicts) == [entry["id"] for entry in report["claims"]]
+    assert "not judged" not in session.verdicts.values()
+    assert {"reproduced", "refuted", "inconclusive"} <= {session.verdicts[id_] for id_ in over_seeds(session)}
+    check_ends(session)
+
+
+def over_seeds(session: Session) -> list[str]:
+    return [id_ for id_ in session.verdicts if not CLAIMS[id_].exact]
 
 
 def test_what_is_exact_is_reproduced_whatever_the_training(first):

@@ -12,7 +12,7 @@ from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
-from fake_runs import CLAIMS, VERDICTS, fill_for_claims, tiny_suite
+from fake_runs import CLAIMS, CLOSE, VERDICTS, fill, fill_for_claims, noisy, tiny_suite
 from student_sessions import take_interrupts, wait_until, workers_of
 
 from pytest_claims.claims.claims_file import load_claims
@@ -238,6 +238,69 @@ def test_seeds_are_chosen_by_number_or_list(project, option, seeds, difference):
     assert re.search(rf"q2-reproduced +{difference} ", result.stdout.str())
 
 
+class CloseProject:
+    """A project of claims that few seeds do not decide."""
+
+    def __init__(self, project):
+        self.project = project
+        self.seeds = 0
+        project.expected_results.write_text(json.dumps({"format": 1, "claims": CLOSE}))
+        shutil.rmtree(project.path / ".runs")
+        project.on_build(self.make)
+
+    def make(self, suite, needed, *_):
+        self.seeds = max(self.seeds, *map(len, needed.values()))
+        fill(suite, needed, noisy)
+
+
+@pytest.fixture
+def close(project):
+    return CloseProject(project)
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n", "2")])
+def test_seeds_are_added_until_claims_are_decided_and_all_processes_judge_on_them(close, arguments):
+    few = close.project.reproduce("-v", *arguments)
+    assert (close.seeds, {outcomes(few)[id_] for id_ in ("q4-close", "q4-wrong")}) == (2, {"INCONCLUSIVE"})
+    result = close.project.reproduce("-v", "--until-decided", "--at-most", "60m", *arguments)
+    assert close.seeds > 2
+    assert outcomes(result) == {
+        "q2-decided": "PASSED",
+        "q4-close": "PASSED",
+        "q4-hopeless": "INCONCLUSIVE",
+        "q4-wrong": "FAILED",
+    }
+    # In the words of the process that ran the test.
+    told = re.search(r"^measured over (\d+) seeds .*; expected > 6 points; refuted", result.stdout.str(), re.MULTILINE)
+    runs = close.project.written[-1][0]["q4-wrong"].runs
+    assert {len(of_model) for of_model in runs.values()} == {int(told[1])}
+    assert 2 < int(told[1]) <= close.seeds
+    assert re.search(r"min left; seeds are added: .*q4-wrong to 4", result.stdout.str())
+
+
+def test_a_limit_of_time_alone_adds_seeds_and_none_where_it_is_short(close):
+    result = close.project.reproduce("--at-most", "0s")
+    assert close.seeds == 2
+    assert "no time left for any (q4-" in result.stdout.str()
+    close.project.reproduce("--at-most", "1h")
+    assert close.seeds > 2
+
+
+def test_a_plan_tells_which_claims_more_seeds_would_decide(close):
+    def planned(*arguments):
+        return close.project.reproduce("--plan", *arguments).stdout.str()
+
+    assert "after 2 seeds more are added for claims that are not decided" in planned("--until-decided")
+    close.project.reproduce()
+    told = planned("--until-decided")
+    assert "Claims that more seeds would decide, if means and deviations stayed; 60 min are left" in told
+    assert re.search(r"^ q4-close +\d+ +\S+ \S+ +yes *$", told, re.MULTILINE)
+    assert re.search(r"^ q4-close +\d+ +\S+ \S+ +no *$", planned("--at-most", "0s"), re.MULTILINE)
+    assert "q2-decided" not in told
+    assert "more seeds" not in planned()
+    assert close.seeds == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -247,6 +310,10 @@ def test_seeds_are_chosen_by_number_or_list(project, option, seeds, difference):
         (("--seeds", "99999999999"), "--seeds 99999999999: must be from 1 to 1,000 seeds"),
         (("--seeds", "1,2,1"), "--seeds 1,2,1: must have each seed once"),
         (("--seeds", "1,"), "--seeds 1,: must be a number of seeds, or a list such as 0,1,4"),
+        (("--at-most", "5"), "--at-most 5: must be a time such as 90s, 60m or 2h"),
+        (("--seeds", "0,2", "--until-decided"), "adds seeds to 0, 1, ..., at least two; has no use for seeds 0,2"),
+        (("--seeds", "1", "--at-most", "60m"), "adds seeds to 0, 1, ..., at least two; has no use for seeds 0"),
+        (("--resample",), "--profile tiny: each seed has its own images; has no use for --resample"),
         (("--jobs", "0"), "--jobs 0: must be a whole number, at least 1"),
         (("--jobs", "two"), "--jobs two: must be a whole number, at least 1"),
         (("--runs-per-gpu", "0"), "--runs-per-gpu 0: must be a whole number, at least 1"),
@@ -638,7 +705,7 @@ def test_a_session_that_has_its_runs_never_imports_torch_and_writes_its_results(
     result = witnessed(project)
     assert result.returncode == 1
     with (project.path / "out/claims.csv").open(newline="") as file:
-        assert {row["claim"]: row["verdict"] for row in csv.DictReader(file)} == VERDICTS
+        assert {row["claim"]: row["verdict"] for row in csv.DictReader(file)} == {**VERDICTS, "q2-control": "holds"}
     assert (project.path / "out/report.html").stat().st_size > 0
     assert not (project.path / "results").exists()
 

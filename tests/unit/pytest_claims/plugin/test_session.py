@@ -3,7 +3,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from fake_runs import CLAIMS, VERDICTS, claim, fill, fill_for_claims, suite_without_data
+from fake_runs import CLAIMS, CLOSE, VERDICTS, claim, fill, fill_for_claims, noisy, suite_without_data
 from our_project import OURS
 from rich.console import Console
 
@@ -201,18 +201,6 @@ def test_a_file_that_cannot_be_written_is_told(session, monkeypatch):
         session.record(["q2-refuted"])
 
 
-CLOSE = [
-    claim("q2-decided", "comparison", pairs=[["teacher-scratch", "student-scratch"]], above=-50),
-    claim("q4-close", "comparison", pairs=[["cnn-depthwise", "cnn-ordinary"]], above=-2.5),
-    claim("q4-hopeless", "comparison", pairs=[["cnn-group", "cnn-ordinary"]], above=0.55),
-]
-NOISE = (0.0, 1.0, 0.4, 0.7, 0.1, 0.8, 0.3, 0.9)
-
-
-def noisy(model, seed):
-    return {"accuracy": 80.0 + (model in ("teacher-scratch", "cnn-depthwise", "cnn-group")) * NOISE[seed % 8]}
-
-
 def adding_session(tmp_path, minutes=60.0):
     path = tmp_path / "close.json"
     path.write_text(json.dumps({"format": 1, "claims": CLOSE}))
@@ -234,11 +222,11 @@ def made(monkeypatch):
     return calls
 
 
-def added(session, *ids, jobs=1):
+def added(session, *ids, jobs=1, retry_failed=False):
     stream = io.StringIO()
     console = Console(file=stream, width=200)
     chosen = [each for each in session.claims if not ids or each.id in ids]
-    session.build(chosen, jobs, console, retry_failed=False)
+    session.build(chosen, jobs, console, retry_failed=retry_failed)
     return stream.getvalue()
 
 
@@ -256,6 +244,29 @@ def test_seeds_are_added_for_what_is_not_decided_until_it_is(tmp_path, made):
 
 
 _CNNS = ("cnn-depthwise", "cnn-ordinary", "cnn-group")
+
+
+def test_a_claim_whose_added_run_fails_keeps_its_seeds_until_it_is_tried_again(tmp_path, made, monkeypatch):
+    make = session_module.build_missing
+
+    def fail(suite, needed, jobs, console):
+        (key,) = suite.plan({"cnn-depthwise": (3,)}).keys["cnn-depthwise"]
+        if 3 in needed["cnn-depthwise"]:
+            suite.store.record_failure(key, Failure("cnn-depthwise (seed 3)", "too hot", "Traceback"))
+        make(suite, {model: [seed for seed in seeds if seed != 3] for model, seeds in needed.items()}, jobs, console)
+
+    monkeypatch.setattr(session_module, "build_missing", fail)
+    session = adding_session(tmp_path)
+    added(session)
+    assert len(made) == 2
+    assert session.findings["q4-close"].verdict is Verdict.INCONCLUSIVE
+    monkeypatch.setattr(session_module, "build_missing", make)
+    session = adding_session(tmp_path)
+    added(session)
+    assert session.findings["q4-close"].verdict is Verdict.INCONCLUSIVE
+    session = adding_session(tmp_path)
+    added(session, retry_failed=True)
+    assert session.findings["q4-close"].verdict is Verdict.REPRODUCED
 
 
 def test_claims_that_are_not_selected_get_no_seeds(tmp_path, made):

@@ -174,7 +174,16 @@ def changed(before, after):
         ("pretrain", {"backbone"}),
         ("teacher", {"teacher-scratch"}),
         ("fine_tune", {"teacher-finetuned"}),
-        ("student", {"student-scratch", "student-distilled-scratch", "student-distilled-finetuned"}),
+        (
+            "student",
+            {
+                "student-scratch",
+                "student-again",
+                "student-mislabelled",
+                "student-distilled-scratch",
+                "student-distilled-finetuned",
+            },
+        ),
         ("conv_student", {"conv-student-distilled"}),
         ("question4", {"cnn-ordinary", "cnn-depthwise", "cnn-group", "cnn-ordinary-small"}),
         ("recover", {"finetune", "quantize_aware"}),
