@@ -103,7 +103,7 @@ def _default() -> Profile:
     student = replace(convolutional, epochs=30, batch_size=64, learning_rate=0.1, weight_decay=5e-3)
     budgets = Budgets(
         pretrain=replace(convolutional, epochs=12, batch_size=64),
-        teacher=replace(convolutional, learning_rate=0.1),
+        teacher=convolutional,
         fine_tune=replace(convolutional, epochs=15, learning_rate=0.02, weight_decay=5e-3),
         student=student,
         conv_student=convolutional,
