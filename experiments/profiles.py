@@ -1,14 +1,14 @@
 """Profiles: data set, budgets and seeds, chosen by one option.
 
-Budgets and the fractal images' difficulty were set on seeds from 100 up, by absolute accuracy alone: near the published
-one where the time allows. There are few training images of little noise, so that pre-training and size count: with 250 a
-class and four times the noise every model ended near 78 %, limited by the noise. At seeds 100 to 102, in percent: teacher
-from scratch 77 (published: 80.1), fine-tuned 89.6 (88.4), student alone 81.5 (78.2), distilled from the fine-tuned teacher
-84.0 (83.5), convolutional student 83.4 (82.7).
+Budgets and the fractal images' difficulty were set on seeds from 100 up, by absolute accuracy alone: near the
+published one where the time allows. There are few training images of little noise, so that pre-training and size
+count: with 250 a class and four times the noise every model ended near 78 %, limited by the noise. At seeds 100 to
+102, in percent: teacher from scratch 77 (published: 80.1), fine-tuned 89.6 (88.4), student alone 81.5 (78.2),
+distilled from the fine-tuned teacher 84.0 (83.5), convolutional student 83.4 (82.7).
 
-What else was tried there: twice the student's epochs gain 3.8 points, and cost more than as many seeds; twice the
-backbone's 8 epochs gain 4.4 for the fine-tuned teacher. A teacher from scratch at twice the rate is 3 points worse. Of
-question 4's networks, batches of 32 in place of 64 gain 2 points and halve the spread. Averages of the last weights
+What else was tried there: twice the student's epochs gain 3.8 points; twice the backbone's, with half as many again
+of fine-tuning, gained 5 for the fine-tuned teacher, from 8 epochs and 10. A teacher from scratch at twice the rate is
+3 points worse. Of question 4's networks, batches of 32 in place of 64 gain 2 points. Averages of the last weights
 (exponential, decay 0.98) change accuracies by -0.3 to 0.3 points: a rate that falls to zero does the same.
 
 A profile is the same experiment on every machine: nothing in it, precision included, depends on what it runs on.
