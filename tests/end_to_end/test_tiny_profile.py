@@ -17,8 +17,8 @@ from safetensors.numpy import load_file
 from pytest_claims.claims.claims_file import load_claims
 from pytest_claims.keys.code_fingerprint import ROOT
 from pytest_claims.store import HISTORY, MANIFEST, MEASUREMENTS, WEIGHTS
-from pytest_claims.suite.judging import wanted
 from pytest_claims.suite.planning import Plan
+from pytest_claims.suite.seed_counts import fixed, wanted
 from pytest_claims.suite.suite import Suite, SuiteOptions
 
 CLAIMS = {claim.id: claim for claim in load_claims(ROOT / "expected_results.json").claims}
@@ -67,7 +67,7 @@ def outcomes(path: Path) -> dict[str, str]:
 def planned(folder: Path) -> tuple[Suite, Plan]:
     suite = Suite(SuiteOptions(OURS, "tiny", folder / "store"))
     applicable = [claim for claim in CLAIMS.values() if claim.data in (None, suite.profile.data)]
-    return suite, suite.plan(wanted(applicable, suite.seeds))
+    return suite, suite.plan(wanted(applicable, fixed(applicable, suite)))
 
 
 def fingerprints(folder: Path) -> dict[Path, tuple[int, str]]:

@@ -177,7 +177,7 @@ PAIR = [["teacher-finetuned", "teacher-scratch"]]
 """8.0 and 8.1 points apart."""
 
 
-def control(id_="q2-control", **operands):
+def control(id_="q2-effect", **operands):
     return claim(id_, "control", **{"pairs": PAIR, **operands})
 
 
@@ -194,14 +194,14 @@ def control(id_="q2-control", **operands):
     ],
 )
 def test_a_control_holds_where_its_statement_becomes_what_it_should_be(suite, operands, verdict):
-    assert judge(suite, control(**operands), ON_SEEDS)["q2-control"].verdict is verdict
+    assert judge(suite, control(**operands), ON_SEEDS)["q2-effect"].verdict is verdict
 
 
 def test_one_seed_shows_no_control(tmp_path):
     suite = suite_without_data(tmp_path, seeds=(0,))
     fill(suite, {"teacher-scratch": (0,), "teacher-finetuned": (0,), "student-scratch": (0,)})
     operands = {"equals": 8.0, "should_be": "not refuted"}
-    assert judge(suite, control(**operands), ON_SEEDS)["q2-control"].verdict is Verdict.INCONCLUSIVE
+    assert judge(suite, control(**operands), ON_SEEDS)["q2-effect"].verdict is Verdict.INCONCLUSIVE
 
 
 FAILS = {"at_least": 20.0}
@@ -211,7 +211,7 @@ FAILS = {"at_least": 20.0}
 def test_what_rests_on_a_control_that_fails_is_measured_and_not_judged(suite, guards):
     found = judge(suite, ON_SEEDS, EXACT, control(**FAILS, **guards))
     assert found["q2-better"].verdict is Verdict.NOT_JUDGED
-    assert found["q2-better"].reason == "q2-control fails: this profile can't tell"
+    assert found["q2-better"].reason == "q2-effect fails: this profile can't tell"
     assert found["q2-better"].judgement.verdict is Verdict.REPRODUCED
     assert found["q1-smaller"].verdict is Verdict.REPRODUCED
 
@@ -229,5 +229,5 @@ def test_other_claims_are_judged_as_without_the_control(suite):
 def test_without_its_runs_a_control_is_not_shown(empty):
     fill(empty, {"teacher-scratch": (0, 1), "student-scratch": (0, 1)})
     found = judge(empty, ON_SEEDS, control(at_least=3.0))
-    assert found["q2-control"].verdict is None
-    assert found["q2-better"].reason == "q2-control is not shown to hold: this profile can't tell"
+    assert found["q2-effect"].verdict is None
+    assert found["q2-better"].reason == "q2-effect is not shown to hold: this profile can't tell"
