@@ -258,6 +258,19 @@ def test_seeds_are_added_for_what_is_not_decided_until_it_is(tmp_path, made):
 _CNNS = ("cnn-depthwise", "cnn-ordinary", "cnn-group")
 
 
+def test_a_run_that_fails_keeps_its_claim_undecided_and_ends_the_session(tmp_path, monkeypatch):
+    session, calls = adding_session(tmp_path), []
+
+    def make(suite, needed, jobs, console):
+        calls.append(needed)
+        fill(suite, {model: [seed for seed in seeds if seed != 3] for model, seeds in needed.items()}, noisy)
+
+    monkeypatch.setattr(session_module, "build_missing", make)
+    added(session)
+    assert len(calls) == 2
+    assert session.findings["q4-close"].verdict is Verdict.INCONCLUSIVE
+
+
 def test_claims_that_are_not_selected_get_no_seeds(tmp_path, made):
     added(adding_session(tmp_path), "q2-decided")
     assert made == [{"teacher-scratch": 2, "student-scratch": 2}]
