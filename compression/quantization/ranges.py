@@ -76,7 +76,7 @@ def least_squares(rows: Tensor, levels: int, symmetric: bool) -> tuple[Tensor, T
     Both ends together are set to `SHARES` shares of the whole range; then a symmetric scale settles
     in the nearest local optimum, and else each end is set alone. So the error is never above `min_max`'s.
     """
-    parts = rows.split(max(1, VALUES_AT_ONCE // rows.shape[1]))
+    parts = torch.split(rows, max(1, VALUES_AT_ONCE // rows.shape[1]))
     lows, highs = zip(*(_least_squares(part, levels, symmetric) for part in parts), strict=True)
     return torch.cat(lows), torch.cat(highs)
 

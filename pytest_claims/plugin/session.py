@@ -170,15 +170,21 @@ class ClaimSession:
         jobs: int,
         console: Console,
     ) -> None:
-        """Makes runs of more seeds for claims that are not decided; see `suite.more_seeds`."""
+        """Makes runs of more seeds for claims that are not decided; see `suite.more_seeds`.
+
+        A look is gone for once: a run that fails keeps its claims from reaching it.
+        """
+        gone_for: set[tuple[str, int]] = set()
         while True:
             self.suite.forget_estimates()
-            open_claims, left = self._open(claims, looks, jobs)
+            found, left = self._open(claims, looks, jobs)
+            open_claims = [each for each in found if (each.claim.id, each.next_look) not in gone_for]
             batch = next_batch(open_claims, self.suite, jobs, left)
             if open_claims:
                 console.print(added_text(open_claims, batch, left), highlight=False, markup=False)
             if not batch:
                 return
+            gone_for.update(batch.items())
             seeds = {id_: tuple(range(count)) for id_, count in batch.items()}
             make(wanted([claim for claim in claims if claim.id in batch], seeds))
 

@@ -47,7 +47,7 @@ def print_open_claims(found: OpenClaims | None, first: int, console: Console) ->
         console: Where to print.
     """
     if found is None:
-        _say(console, f"after {first} seeds more are added for claims that are not decided", "dim")
+        _say(console, f"after these {first} seeds, more are added for claims that they do not decide", "dim")
         return
     left = f"{max(0.0, found.seconds_left) / 60:.0f} min are left"
     if not found.claims:

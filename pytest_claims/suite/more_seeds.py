@@ -64,24 +64,17 @@ class OpenClaims:
 def undecided(findings: Mapping[str, Finding], suite: Suite, looks: Looks) -> list[Undecided]:
     """Return the claims that more seeds would decide, the cheapest decision first.
 
-    Those are left out of whose next look a run has failed: asked for again, it would not be made.
     Controls come before all others: what rests on one is not judged until it holds.
     """
     needed = {id_: found.judgement.seeds_needed for id_, found in findings.items() if found.judgement}
     open_claims = [_undecided(findings[id_], count, suite, looks) for id_, count in needed.items() if count is not None]
-    possible = [each for each in open_claims if _can_be_made(each, suite)]
-    return sorted(possible, key=lambda each: (not each.claim.is_control, each.seconds_to_decide))
+    return sorted(open_claims, key=lambda each: (not each.claim.is_control, each.seconds_to_decide))
 
 
 def _undecided(found: Finding, deciding: int, suite: Suite, looks: Looks) -> Undecided:
     next_look = looks.after(max(map(len, found.runs.values()))).seeds
     costs = [seconds_missing([found.claim], {found.claim.id: count}, suite) for count in (next_look, deciding)]
     return Undecided(found.claim, next_look, deciding, *costs)
-
-
-def _can_be_made(each: Undecided, suite: Suite) -> bool:
-    plan = suite.plan(wanted([each.claim], {each.claim.id: tuple(range(each.next_look))}))
-    return all(suite.store.holds(key) or suite.store.failure(key) is None for key in plan.runs)
 
 
 def seconds_missing(claims: Iterable[Claim], counts: Mapping[str, int], suite: Suite) -> float:

@@ -290,7 +290,7 @@ def test_a_plan_tells_which_claims_more_seeds_would_decide(close):
     def planned(*arguments):
         return close.project.reproduce("--plan", *arguments).stdout.str()
 
-    assert "after 2 seeds more are added for claims that are not decided" in planned("--until-decided")
+    assert "after these 2 seeds, more are added for claims that they do not decide" in planned("--until-decided")
     close.project.reproduce()
     told = planned("--until-decided")
     assert "Claims that more seeds would decide, if means and deviations stayed; 60 min are left" in told

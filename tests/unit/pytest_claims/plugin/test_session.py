@@ -246,27 +246,27 @@ def test_seeds_are_added_for_what_is_not_decided_until_it_is(tmp_path, made):
 _CNNS = ("cnn-depthwise", "cnn-ordinary", "cnn-group")
 
 
-def test_a_claim_whose_added_run_fails_keeps_its_seeds_until_it_is_tried_again(tmp_path, made, monkeypatch):
-    make = session_module.build_missing
+def test_a_run_that_fails_keeps_its_claim_undecided_and_ends_the_session(tmp_path, monkeypatch):
+    session, calls = adding_session(tmp_path), []
 
-    def fail(suite, needed, jobs, console):
-        (key,) = suite.plan({"cnn-depthwise": (3,)}).keys["cnn-depthwise"]
-        if 3 in needed["cnn-depthwise"]:
-            suite.store.record_failure(key, Failure("cnn-depthwise (seed 3)", "too hot", "Traceback"))
-        make(suite, {model: [seed for seed in seeds if seed != 3] for model, seeds in needed.items()}, jobs, console)
+    def make(suite, needed, jobs, console):
+        calls.append(needed)
+        fill(suite, {model: [seed for seed in seeds if seed != 3] for model, seeds in needed.items()}, noisy)
 
-    monkeypatch.setattr(session_module, "build_missing", fail)
-    session = adding_session(tmp_path)
-    added(session)
-    assert len(made) == 2
-    assert session.findings["q4-close"].verdict is Verdict.INCONCLUSIVE
     monkeypatch.setattr(session_module, "build_missing", make)
-    session = adding_session(tmp_path)
     added(session)
+    assert len(calls) == 2
     assert session.findings["q4-close"].verdict is Verdict.INCONCLUSIVE
-    session = adding_session(tmp_path)
-    added(session, retry_failed=True)
-    assert session.findings["q4-close"].verdict is Verdict.REPRODUCED
+
+
+def test_a_failure_of_added_seeds_is_forgotten_where_failed_runs_are_tried_again(tmp_path, made):
+    session = adding_session(tmp_path, minutes=0.0)
+    added(session)
+    (key,) = session.suite.plan({"cnn-depthwise": (3,)}).keys["cnn-depthwise"]
+    for retry_failed in (False, True):
+        session.suite.store.record_failure(key, Failure("cnn-depthwise (seed 3)", "too hot", "Traceback"))
+        added(adding_session(tmp_path, minutes=0.0), retry_failed=retry_failed)
+        assert (session.suite.store.failure(key) is None) == retry_failed
 
 
 def test_claims_that_are_not_selected_get_no_seeds(tmp_path, made):

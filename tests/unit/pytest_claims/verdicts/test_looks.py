@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_claims.limits import MOST_SEEDS
+from pytest_claims.basics.limits import MOST_SEEDS
 from pytest_claims.verdicts.looks import ERROR_RATE, Look, Looks
 
 firsts = st.integers(2, 50)
