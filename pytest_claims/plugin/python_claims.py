@@ -18,7 +18,7 @@ import pytest
 from pytest_claims.claims.claim import bounds_text, number_text
 from pytest_claims.claims.operands import check_either, check_equal_within, open_region, region_between
 from pytest_claims.plugin.outcomes import Outcome
-from pytest_claims.plugin.session import ClaimSession
+from pytest_claims.plugin.session import SUITE_ERRORS, ClaimSession
 from pytest_claims.report.text import judged_text
 from pytest_claims.verdicts.judging import Case, judge_suite
 from pytest_claims.verdicts.verdict import Verdict
@@ -52,12 +52,20 @@ class Model:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a test that claims something the models that its arguments name."""
+    """Give a test that claims something the models that its arguments name.
+
+    Raises:
+        CollectError: The user's files or options are at fault; it is shown without a traceback.
+    """
     if "claim" not in metafunc.fixturenames or metafunc.definition.get_closest_marker("claims"):
         return
     session = metafunc.config.stash[session_key]
+    try:
+        catalog = session.suite.catalog
+    except SUITE_ERRORS as error:
+        raise pytest.Collector.CollectError(str(error)) from error
     for name in metafunc.fixturenames:
-        model = next((known for known in (name, name.replace("_", "-")) if known in session.suite.catalog), None)
+        model = next((known for known in (name, name.replace("_", "-")) if known in catalog), None)
         if model:
             metafunc.parametrize(name, [Model(model, session)], ids=[pytest.HIDDEN_PARAM])
 

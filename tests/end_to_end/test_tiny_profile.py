@@ -117,7 +117,9 @@ ENDS = {
 
 def check_ends(session: Session) -> None:
     expected = {id_: ENDS[verdict] for id_, verdict in session.verdicts.items()}
-    assert session.outcomes == {**expected, "test_every_claim_has_a_test": "passed"}
+    # A kind without claims leaves pytest's placeholder, which is skipped.
+    ended = {id_: end for id_, end in session.outcomes.items() if "[NOTSET]" not in id_}
+    assert ended == {**expected, "test_every_claim_has_a_test": "passed"}
     assert session.status == (1 if "failure" in session.outcomes.values() else 0)
 
 
@@ -139,12 +141,9 @@ def test_without_controls_each_claim_over_seeds_is_judged_on_the_same_runs(first
     assert "runs to make" not in session.output
     assert list(session.verdicts) == [entry["id"] for entry in report["claims"]]
     assert "not judged" not in session.verdicts.values()
-    assert {"reproduced", "refuted", "inconclusive"} <= {session.verdicts[id_] for id_ in over_seeds(session)}
+    over_seeds = {verdict for id_, verdict in session.verdicts.items() if not CLAIMS[id_].exact}
+    assert over_seeds >= {"reproduced", "inconclusive", "not applicable"}
     check_ends(session)
-
-
-def over_seeds(session: Session) -> list[str]:
-    return [id_ for id_ in session.verdicts if not CLAIMS[id_].exact]
 
 
 def test_what_is_exact_is_reproduced_whatever_the_training(first):

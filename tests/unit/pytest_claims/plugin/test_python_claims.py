@@ -109,5 +109,19 @@ def test_xdist_gives_the_same(session):
     assert result.parseoutcomes() == {"failed": 1, "passed": 1, "equal": 1, "inconclusive": 1}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--profile=huge",), "--profile huge: there is none of this name; choose from default"),
+        (("--resample",), "--profile default: each seed has its own images; has no use for --resample"),
+    ],
+)
+def test_an_option_of_no_use_is_told_without_a_traceback(session, arguments, message):
+    result = session(*arguments)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert message in result.stdout.lines
+    assert "suite.py" not in result.stdout.str()
+
+
 def test_the_plan_has_the_models(session):
     session("--plan").stdout.fnmatch_lines(["*narrow*", "3 runs: *"])
