@@ -11,6 +11,9 @@ from student_sessions import SEEDS, StudentProject, ended, made, workers_of
 
 from pytest_claims.keys.code_fingerprint import ROOT
 
+IMAGES_BYTES = 11 * (12 + 12) * 3 * 32 * 32
+"""Of the images that a seed draws under the profile `tiny`; a student's weights and checkpoints are larger."""
+
 TITLES = [f"student-scratch (seed {seed})" for seed in range(SEEDS)]
 
 
@@ -37,7 +40,7 @@ def test_two_sessions_at_once_share_the_work_and_each_tells_of_all_of_it(project
 
 def test_a_full_disk_is_one_error_and_once_there_is_room_the_next_session_goes_on(project, tmp_path):
     store = tmp_path / "store"
-    full = project.run(store, "--jobs=1", "--seeds=1", WORKER_FILE_BYTES="100000")
+    full = project.run(store, "--jobs=1", "--seeds=1", WORKER_FILE_BYTES=str(IMAGES_BYTES + 50_000))
     assert full.status == pytest.ExitCode.USAGE_ERROR
     assert full.errors.splitlines() == [f"ERROR: run store {store}: cannot write a run (File too large)", ""]
     assert f"warning: {store / 'checkpoints'}/" in full.output
@@ -50,6 +53,17 @@ def test_a_full_disk_is_one_error_and_once_there_is_room_the_next_session_goes_o
     assert (roomy.status, roomy.errors) == (0, "")
     assert roomy.done() == TITLES[:1]
     assert len(made(store)) == 1
+
+
+def test_a_disk_that_is_full_before_the_images_are_drawn_is_one_error(project, tmp_path):
+    store = tmp_path / "store"
+    full = project.run(store, "--jobs=1", "--seeds=1", WORKER_FILE_BYTES="100000")
+    assert full.status == pytest.ExitCode.USAGE_ERROR
+    (line,) = filter(None, full.errors.splitlines())
+    assert re.fullmatch(rf"ERROR: {store}/datasets: a data set cannot be written there \(.*File too large.*\)", line)
+    assert "Traceback" not in full.output
+    assert [path for path in store.rglob("*") if path.is_file() and path.parent.name != "locks"] == []
+    assert workers_of(store) == []
 
 
 def obey_permissions():

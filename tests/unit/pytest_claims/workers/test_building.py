@@ -360,12 +360,15 @@ while not (folder / "shown").exists():
 def test_what_another_session_made_in_the_last_moment_is_shown(suite, worker):
     failed, _ = plan_keys(suite).values()
     worker("""
+(folder / "begun").touch()
 while not (folder / "whole").exists():
     time.sleep(0.02)
 """)
     console = plain()
 
     def fill_and_end():
+        while not (suite.store.root / "begun").exists():
+            time.sleep(0.02)
         fill(suite, {"student-scratch": (1,)})
         suite.store.record_failure(failed, Failure("student-scratch (seed 0)", "too hot", "Traceback"))
         (suite.store.root / "whole").touch()
