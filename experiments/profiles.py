@@ -133,7 +133,7 @@ def _default() -> Profile:
         data="fractal",
         datasets={TARGET: target, SOURCE: source},
         seeds=tuple(range(5)),
-        minutes=20.0,
+        minutes=23.0,
         budgets=budgets,
         distillation=Distillation(temperature=4.0, alpha=0.9),
     )
