@@ -1,4 +1,3 @@
-import gc
 import math
 
 import numpy as np
@@ -15,15 +14,6 @@ from pytest_claims.verdicts.judging import Case, judge, judge_exact, judge_suite
 from pytest_claims.verdicts.looks import Looks
 from pytest_claims.verdicts.region import Region
 from pytest_claims.verdicts.verdict import Verdict
-
-
-@pytest.fixture(autouse=True)
-def _quick_garbage_collection():
-    # statsmodels' Holm collects garbage at every call, 50 ms with all of this process's objects to look at.
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
 
 fast = settings(deadline=None, max_examples=40)
 
