@@ -197,7 +197,7 @@ def settle(request: pytest.FixtureRequest) -> Callable[[Finding], None]:
                 request.node.add_marker(pytest.mark.xfail(reason=reason))
                 pytest.fail(reason, pytrace=False)
             case Outcome.SKIPPED:
-                pytest.skip(explanation(found) if found.judgement else f"not applicable: {found.reason}")
+                pytest.skip(f"{found.verdict}: {found.reason}")
 
     return settle_finding
 
