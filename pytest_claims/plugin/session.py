@@ -26,7 +26,7 @@ from pytest_claims.suite.forecast import Forecast, forecast
 from pytest_claims.suite.judging import Finding, judge_claims, number
 from pytest_claims.suite.more_seeds import OpenClaims, Undecided, next_batch, seconds_spent, undecided
 from pytest_claims.suite.open_runs import OpenRuns
-from pytest_claims.suite.seed_counts import fixed, reached, wanted
+from pytest_claims.suite.seed_counts import first, fixed, reached, wanted
 from pytest_claims.suite.suite import Suite, SuiteOptions
 from pytest_claims.verdicts.looks import Looks
 from pytest_claims.verdicts.verdict import Verdict
@@ -148,8 +148,7 @@ class ClaimSession:
         plans = [self.suite.plan(needed)]
         if looks := self.suite.looks:
             counts = {id_: looks.after(len(seeds)).seeds for id_, seeds in reached(claims, self.suite).items()}
-            seeds = {id_: tuple(range(count)) for id_, count in counts.items()}
-            plans.append(self.suite.plan(wanted(claims, seeds)))
+            plans.append(self.suite.plan(wanted(claims, first(counts))))
         for key in {key for plan in plans for key in plan.runs}:
             self.suite.store.forget_failure(key)
 
@@ -185,8 +184,7 @@ class ClaimSession:
             if not batch:
                 return
             gone_for.update(batch.items())
-            seeds = {id_: tuple(range(count)) for id_, count in batch.items()}
-            make(wanted([claim for claim in claims if claim.id in batch], seeds))
+            make(wanted([claim for claim in claims if claim.id in batch], first(batch)))
 
     def _open(self, claims: Sequence[Claim], looks: Looks, jobs: int) -> tuple[list[Undecided], float]:
         """The claims that more seeds would decide, and the seconds that are left for it."""

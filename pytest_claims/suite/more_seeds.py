@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pytest_claims.claims.claim import Claim
 from pytest_claims.suite.judging import Finding
-from pytest_claims.suite.seed_counts import reached, wanted
+from pytest_claims.suite.seed_counts import first, reached, wanted
 from pytest_claims.suite.suite import Suite
 from pytest_claims.verdicts.looks import Looks
 
@@ -27,14 +27,12 @@ class Undecided:
         claim: The claim.
         next_look: Seeds of the next look.
         deciding: Seeds of the look that would decide it.
-        seconds: What the runs that the next look lacks would take on one core.
-        seconds_to_decide: Likewise of the look that would decide.
+        seconds_to_decide: What the runs that this look lacks would take on one core.
     """
 
     claim: Claim
     next_look: int
     deciding: int
-    seconds: float
     seconds_to_decide: float
 
 
@@ -73,8 +71,9 @@ def undecided(findings: Mapping[str, Finding], suite: Suite, looks: Looks) -> li
 
 def _undecided(found: Finding, deciding: int, suite: Suite, looks: Looks) -> Undecided:
     next_look = looks.after(max(map(len, found.runs.values()))).seeds
-    costs = [seconds_missing([found.claim], {found.claim.id: count}, suite) for count in (next_look, deciding)]
-    return Undecided(found.claim, next_look, deciding, *costs)
+    return Undecided(
+        found.claim, next_look, deciding, seconds_missing([found.claim], {found.claim.id: deciding}, suite)
+    )
 
 
 def seconds_missing(claims: Iterable[Claim], counts: Mapping[str, int], suite: Suite) -> float:
@@ -85,7 +84,7 @@ def seconds_missing(claims: Iterable[Claim], counts: Mapping[str, int], suite: S
         counts: How many seeds of each, by id.
         suite: Has store and estimates.
     """
-    plan = suite.plan(wanted(claims, {id_: tuple(range(count)) for id_, count in counts.items()}))
+    plan = suite.plan(wanted(claims, first(counts)))
     return sum(planned.effort for key, planned in plan.runs.items() if not suite.store.holds(key))
 
 

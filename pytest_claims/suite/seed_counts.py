@@ -21,6 +21,11 @@ def wanted(claims: Iterable[Claim], seeds: Mapping[str, Sequence[int]]) -> dict[
     return models
 
 
+def first(counts: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Return the first seeds of each claim, by id, given how many."""
+    return {id_: tuple(range(count)) for id_, count in counts.items()}
+
+
 def fixed(claims: Iterable[Claim], suite: Suite) -> dict[str, tuple[int, ...]]:
     """Return the seeds that every claim is judged on before any are added, by id."""
     return {claim.id: suite.seeds for claim in claims}
